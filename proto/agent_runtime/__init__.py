@@ -1,0 +1,1 @@
+"""The contract of the Agent Runtime Service, by version."""

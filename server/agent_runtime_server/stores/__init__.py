@@ -1,0 +1,1 @@
+"""Where state lives: Postgres is the truth, Redis makes it fast."""

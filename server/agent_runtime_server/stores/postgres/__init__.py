@@ -1,0 +1,1 @@
+"""The truth: sessions, their event logs, frames and approvals in Postgres."""

@@ -1,0 +1,109 @@
+"""Ownership of running steps, and the advisory lock by which a replica shows that it lives."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import asyncpg
+
+from agent_runtime_server.stores.base import Taken
+from agent_runtime_server.stores.postgres.database import Database, mapped_errors
+
+_REPLICAS = 0x61677270  # the class of advisory locks that replicas hold
+
+_TAKE = f"""WITH alive AS (
+        SELECT objid::bigint AS replica FROM pg_locks
+        WHERE locktype = 'advisory' AND classid = {_REPLICAS} AND granted
+          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())),
+    free AS (
+        SELECT session_id, lease_owner FROM sessions
+        WHERE runnable AND (lease_owner IS NULL OR lease_until < now()
+                            OR (lease_owner <> $1 AND lease_owner NOT IN (SELECT replica FROM alive)))
+        ORDER BY session_id LIMIT $3 FOR UPDATE SKIP LOCKED)
+    UPDATE sessions s SET lease_owner = $1, lease_epoch = s.lease_epoch + 1, lease_until = now() + $2
+    FROM free WHERE s.session_id = free.session_id
+    RETURNING s.session_id, s.lease_epoch, free.lease_owner IS NULL AS drained"""
+
+_RENEW = """UPDATE sessions s SET lease_until = now() + $2
+    FROM unnest($3::text[], $4::bigint[]) AS held (session_id, epoch)
+    WHERE s.session_id = held.session_id AND s.lease_owner = $1 AND s.lease_epoch = held.epoch
+    RETURNING s.session_id"""
+
+_RELEASE = """UPDATE sessions s SET lease_owner = NULL, lease_until = NULL
+    FROM unnest($2::text[], $3::bigint[]) AS held (session_id, epoch)
+    WHERE s.session_id = held.session_id AND s.lease_owner = $1 AND s.lease_epoch = held.epoch"""
+
+_DUE = "SELECT session_id FROM sessions WHERE next_deadline <= now() ORDER BY next_deadline LIMIT $1"
+
+
+class PostgresLeases:
+    """The Leases on Postgres, of one replica."""
+
+    def __init__(self, database: Database, replica: int, lease: timedelta) -> None:
+        self._database = database
+        self._replica = replica
+        self._lease = lease
+
+    async def take_runnable(self, limit: int) -> Sequence[Taken]:
+        """Take runnable sessions whose lease is free, run out, or held by a dead replica."""
+        rows = await self._database.fetch(_TAKE, self._replica, self._lease, limit)
+        return [Taken(row["session_id"], row["lease_epoch"], row["drained"]) for row in rows]
+
+    async def renew(self, epochs: Mapping[str, int]) -> Sequence[str]:
+        """Renew these leases; returns the sessions that are no longer ours."""
+        rows = await self._database.fetch(_RENEW, self._replica, self._lease, [*epochs], [*epochs.values()])
+        return sorted(epochs.keys() - {row["session_id"] for row in rows})
+
+    async def release(self, epochs: Mapping[str, int]) -> None:
+        """Let go of these leases."""
+        await self._database.fetch(_RELEASE, self._replica, [*epochs], [*epochs.values()])
+
+    async def due(self, limit: int) -> Sequence[str]:
+        """Return sessions with a deadline that has passed."""
+        return [row["session_id"] for row in await self._database.fetch(_DUE, limit)]
+
+
+class Presence:
+    """Shows that this replica lives: a connection of its own holds the advisory lock of its number."""
+
+    def __init__(self, url: str, connection: "asyncpg.Connection[asyncpg.Record]", replica: int) -> None:
+        self._url = url
+        self._connection = connection
+        self.replica = replica
+
+    async def keep(self) -> None:
+        """Take the lock anew if its connection was lost; to be called every second."""
+        with mapped_errors():
+            if self._connection.is_closed():
+                self._connection = await _connect(self._url)
+                await _lock(self._connection, self.replica)
+            else:
+                await self._connection.fetchval("SELECT 1")
+
+    async def close(self) -> None:
+        """Let go of the lock at once."""
+        self._connection.terminate()
+
+
+@asynccontextmanager
+async def announce(url: str) -> AsyncIterator[Presence]:
+    """Number this replica and hold its lock."""
+    with mapped_errors():
+        connection = await _connect(url)
+        replica = await connection.fetchval("SELECT nextval('replica_number') % 2147483647")
+        await _lock(connection, replica)
+    presence = Presence(url, connection, replica)
+    try:
+        yield presence
+    finally:
+        await presence.close()
+
+
+async def _connect(url: str) -> "asyncpg.Connection[asyncpg.Record]":
+    return await asyncpg.connect(
+        url, timeout=5, command_timeout=5, server_settings={"application_name": "agent-runtime presence"}
+    )
+
+
+async def _lock(connection: "asyncpg.Connection[asyncpg.Record]", replica: int) -> None:
+    await connection.execute("SELECT pg_advisory_lock($1, $2)", _REPLICAS, replica)

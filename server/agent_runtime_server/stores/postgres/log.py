@@ -1,0 +1,147 @@
+"""Sessions and their event logs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import asyncpg
+
+from agent_runtime import v1
+from agent_runtime_server.stores.base import (
+    Append,
+    Appended,
+    Loaded,
+    NewSession,
+    SessionQuery,
+    SessionRow,
+    StoredEvent,
+)
+from agent_runtime_server.stores.postgres.database import Database
+from agent_runtime_server.stores.postgres.writer import Writer
+
+_PAGE_BYTES = 2 << 20
+
+_ROW = """session_id, tenant, owner, title, labels, head_seq, oldest_seq, state, summary, lease_epoch,
+    coalesce(lease_owner = $1 AND lease_until > now(), false) AS lease_mine, create_time, update_time, expire_time,
+    xmin::text AS version"""
+
+_LOAD = f"""SELECT {_ROW},
+    (SELECT array_agg(e.payload ORDER BY e.seq) FROM session_events e WHERE e.session_id = s.session_id) AS events
+    FROM sessions s WHERE session_id = $2"""
+
+_GET = f"SELECT {_ROW} FROM sessions WHERE session_id = $2"
+
+_LIST = f"""SELECT {_ROW} FROM sessions
+    WHERE tenant = $2 AND ($3::timestamptz IS NULL OR (create_time, session_id) < ($3, $4))
+      AND (cardinality($5::smallint[]) = 0 OR state = ANY ($5)) AND labels @> $6
+    ORDER BY create_time DESC, session_id DESC LIMIT $7"""
+
+_CREATE = """WITH made AS (
+    INSERT INTO sessions (session_id, tenant, owner, request_id, title, labels, head_seq, state, summary,
+                          create_time, update_time)
+    VALUES ($1, $2, $3, nullif($4, ''), $5, $6, 1, $7, $8, $9, $9)
+    ON CONFLICT DO NOTHING RETURNING session_id)
+    INSERT INTO session_events (session_id, seq, kind, payload) SELECT session_id, $10, $11, $12 FROM made
+    RETURNING seq"""
+
+_EXISTING = f"""SELECT {_ROW} FROM sessions
+    WHERE session_id = $2 OR (tenant = $3 AND request_id = nullif($4, '')) LIMIT 1"""
+
+_UPDATE = f"""UPDATE sessions SET title = coalesce($4, title), labels = coalesce($5, labels),
+    expire_time = CASE WHEN $6 THEN $7 ELSE expire_time END
+    WHERE session_id = $2 AND ($3 = '' OR xmin::text = $3) RETURNING {_ROW}"""
+
+_EVENTS = "SELECT seq, kind, payload FROM session_events WHERE session_id = $1 AND seq > $2 ORDER BY seq LIMIT $3"
+
+
+class PostgresLog:
+    """The EventLog on Postgres."""
+
+    def __init__(self, database: Database, writer: Writer, replica: int) -> None:
+        self._database = database
+        self._writer = writer
+        self._replica = replica
+
+    async def append(self, append: Append) -> Appended:
+        """Commit through the group-commit writer."""
+        return await self._writer.append(append)
+
+    async def create(self, new: NewSession) -> SessionRow | None:
+        """Make a session; returns the one there already is by its id or request id, None when made."""
+        session = new.session
+        made = await self._database.fetchrow(
+            _CREATE, session.session_id, new.tenant, session.owner.SerializeToString(), new.request_id, session.title,
+            json.dumps(dict(session.labels)), session.state, session.SerializeToString(),
+            session.create_time.ToDatetime(UTC), new.event.seq, new.event.kind, new.event.payload,
+        )  # fmt: skip
+        if made is not None:
+            return None
+        existing = await self._database.fetchrow(
+            _EXISTING, self._replica, session.session_id, new.tenant, new.request_id
+        )
+        return None if existing is None else _session_row(existing)
+
+    async def load(self, session_id: str) -> Loaded | None:
+        """Return a session and its log in one round trip."""
+        row = await self._database.fetchrow(_LOAD, self._replica, session_id)
+        return None if row is None else Loaded(_session_row(row), row["events"] or [])
+
+    async def row(self, session_id: str) -> SessionRow | None:
+        """Return a session without its log."""
+        row = await self._database.fetchrow(_GET, self._replica, session_id)
+        return None if row is None else _session_row(row)
+
+    async def list_sessions(self, query: SessionQuery) -> Sequence[SessionRow]:
+        """Return a page of sessions, newest first."""
+        moment, session_id = query.before or (None, None)
+        rows = await self._database.fetch(
+            _LIST, self._replica, query.tenant, moment, session_id, list(query.states),
+            json.dumps(dict(query.labels or {})), query.limit,
+        )  # fmt: skip
+        return [_session_row(row) for row in rows]
+
+    async def update(
+        self, session_id: str, etag: str, title: str | None, labels: Mapping[str, str] | None,
+        expire_time: datetime | None, *, set_expire: bool,
+    ) -> SessionRow | None:  # fmt: skip
+        """Change what lies beside the log; None when the etag does not match."""
+        encoded = None if labels is None else json.dumps(dict(labels))
+        row = await self._database.fetchrow(
+            _UPDATE, self._replica, session_id, etag, title, encoded, set_expire, expire_time
+        )
+        return None if row is None else _session_row(row)
+
+    async def events(self, session_id: str, after_seq: int, limit: int) -> Sequence[StoredEvent]:
+        """Return events with a higher seq, cut at about 2 MiB but never empty while there are any."""
+        rows = await self._database.fetch(_EVENTS, session_id, after_seq, limit)
+        page: list[StoredEvent] = []
+        size = 0
+        for row in rows:
+            size += len(row["payload"])
+            if page and size > _PAGE_BYTES:
+                break
+            page.append(StoredEvent(row["seq"], row["kind"], row["payload"]))
+        return page
+
+    async def frame(self, scope: str, frame_id: str) -> tuple[int, bytes] | None:
+        """Return the seq and digest of a known frame."""
+        row = await self._database.fetchrow(
+            "SELECT seq, digest FROM frames WHERE scope = $1 AND frame_id = $2", scope, frame_id
+        )
+        return None if row is None else (row["seq"], row["digest"])
+
+
+def _session_row(row: asyncpg.Record) -> SessionRow:
+    """Join what the fold made with what lies beside it."""
+    session = v1.Session.FromString(row["summary"])
+    session.title = row["title"]
+    session.labels.update(json.loads(row["labels"]))
+    session.owner.ParseFromString(row["owner"])
+    session.head_seq = row["head_seq"]
+    session.oldest_seq = row["oldest_seq"]
+    session.create_time.FromDatetime(row["create_time"])
+    session.update_time.FromDatetime(row["update_time"])
+    if row["expire_time"] is not None:
+        session.expire_time.FromDatetime(row["expire_time"])
+    session.etag = row["version"]
+    return SessionRow(session, row["tenant"], row["lease_epoch"], row["lease_mine"])

@@ -1,0 +1,1 @@
+"""The terminal programs: everything that prints for people, and the commands they type."""

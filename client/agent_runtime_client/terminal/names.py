@@ -1,0 +1,76 @@
+"""The contract's enum values as people say them."""
+
+from typing import Final, Protocol
+
+from agent_runtime import v1
+
+
+class _Enum(Protocol):
+    def Name(self, number: int) -> str: ...  # noqa: N802 - protobuf's name
+
+
+def _words(enum: _Enum, number: int, prefix: str) -> str:
+    try:
+        name = enum.Name(number)
+    except ValueError:
+        return f"unknown ({number})"
+    return name.removeprefix(prefix).replace("_", " ").lower()
+
+
+def turn_state(state: "v1.TurnState.ValueType") -> str:
+    """Such as `waiting for approval`."""
+    return _words(v1.TurnState, state, "TURN_STATE_")
+
+
+def session_state(state: "v1.SessionState.ValueType") -> str:
+    """Such as `idle`."""
+    return _words(v1.SessionState, state, "SESSION_STATE_")
+
+
+def approval_state(state: "v1.ApprovalState.ValueType") -> str:
+    """Such as `pending`."""
+    return _words(v1.ApprovalState, state, "APPROVAL_STATE_")
+
+
+def risk(level: "v1.RiskLevel.ValueType") -> str:
+    """Such as `medium`; a risk nobody set counts as high."""
+    return "high" if level == v1.RISK_LEVEL_UNSPECIFIED else _words(v1.RiskLevel, level, "RISK_LEVEL_")
+
+
+def result_status(status: "v1.ToolResult.Status.ValueType") -> str:
+    """Such as `timed out`."""
+    return _words(v1.ToolResult.Status, status, "STATUS_")
+
+
+def recovery_cause(cause: "v1.TurnRecovered.Cause.ValueType") -> str:
+    """Why a turn was taken over, as half a sentence."""
+    return _CAUSES.get(cause, "its owner changed")
+
+
+_CAUSES: Final = {
+    v1.TurnRecovered.CAUSE_OWNER_LOST: "the server that worked on it was lost",
+    v1.TurnRecovered.CAUSE_OWNER_DRAINED: "the server that worked on it is shutting down",
+    v1.TurnRecovered.CAUSE_MODEL_RETRY: "the model's answer broke off",
+}
+
+_SOURCES: Final = {
+    v1.ROUTING_SOURCE_MODEL: "model",
+    v1.ROUTING_SOURCE_CACHE: "remembered",
+    v1.ROUTING_SOURCE_FALLBACK: "local fallback, the model was unusable",
+    v1.ROUTING_SOURCE_EXPLICIT: "you asked for it",
+    v1.ROUTING_SOURCE_STICKY: "goes on",
+}
+
+
+def routing_basis(decided: v1.RoutingDecided) -> str:
+    """Who chose the agent and how sure, such as `model, high confidence`."""
+    source = _SOURCES.get(decided.source, "unknown source")
+    if decided.confidence == v1.ROUTING_CONFIDENCE_UNSPECIFIED:
+        return source
+    sure = _words(v1.RoutingConfidence, decided.confidence, "ROUTING_CONFIDENCE_")
+    return f"{source}, {sure} confidence"
+
+
+def actor(who: v1.Actor) -> str:
+    """The best name there is for somebody."""
+    return who.display_name or who.subject or "somebody"

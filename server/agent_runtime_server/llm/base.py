@@ -1,0 +1,77 @@
+"""The seam to a model: one request in, deltas while it answers, one answer out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from agent_runtime import v1
+
+
+class Channel(Enum):
+    """What a piece of an answer belongs to."""
+
+    TEXT = "text"
+    REASONING = "reasoning"
+    TOOL_ARGUMENTS = "tool_arguments"
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of an answer; `call_index` is the call's place in `ModelAnswer.calls`."""
+
+    channel: Channel
+    text: str
+    call_index: int = 0
+    tool_name: str = ""
+
+
+Sink = Callable[[Sequence[Delta]], None]
+"""Called once for each network read, with everything that read brought, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedCall:
+    """A tool call the model asks for; the arguments are its raw text (`{}` when it gave none)."""
+
+    name: str
+    arguments_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """What a model is asked: messages and tools in the OpenAI chat shape."""
+
+    model: str
+    messages: Sequence[Mapping[str, object]]
+    tools: Sequence[Mapping[str, object]] = ()
+    temperature: float | None = None
+    max_output_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAnswer:
+    """A complete answer; `calls` stand in the order in which the model began them."""
+
+    text: str
+    reasoning: str
+    calls: tuple[RequestedCall, ...]
+    usage: v1.Usage
+    finish_reason: str
+    model: str
+
+
+class Model(Protocol):
+    """A model endpoint; it fails with ModelUnavailable or ModelRejected and nothing else."""
+
+    async def answer(self, request: ModelRequest, sink: Sink | None = None) -> ModelAnswer:
+        """Return the whole answer, having told `sink` of it piece by piece; cancelling ends the request."""
+        ...
+
+    async def probe(self) -> None:
+        """Return when the endpoint answers; raise ModelUnavailable when it does not."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        ...

@@ -1,0 +1,214 @@
+"""An OpenAI-compatible endpoint: httpx on top, aiohttp's faster transport beneath it.
+
+Nothing of httpx or aiohttp crosses this seam. An endpoint that ignores `stream` and answers one JSON document
+is understood too.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+import aiohttp
+import httpx
+import orjson
+from httpx_aiohttp import AiohttpTransport
+
+from agent_runtime_server.core.errors import ModelError, ModelRejected, ModelUnavailable, invalid
+from agent_runtime_server.llm.base import ModelAnswer, ModelRequest, Sink
+from agent_runtime_server.llm.failures import status_failure
+from agent_runtime_server.llm.intake import Intake
+
+_CONNECT_SECONDS: Final = 10.0
+_PROBE_SECONDS: Final = 5.0
+_USAGE_SECONDS: Final = 2.0  # for the usage, once the answer itself is complete
+_END_SECONDS: Final = 0.2  # for the end of the body, once the stream said it is done
+_KEEP_ALIVE_SECONDS: Final = 30.0
+_LONGEST_REFUSAL: Final = 64 * 1024
+_LOOPBACK: Final = re.compile(r"localhost|127\.\d+\.\d+\.\d+|::1")
+
+
+class OpenAiModel:
+    """The `/chat/completions` of one base URL; one request is one connection, kept for the next."""
+
+    def __init__(self, base_url: str, api_key: str | None, *, first_token_seconds: float, idle_seconds: float) -> None:
+        self._url = _checked_url(base_url)
+        self._key = _checked_key(api_key)
+        self._first_token_seconds = first_token_seconds
+        self._idle_seconds = idle_seconds
+        self._client = _new_client(self._url, self._key)
+
+    async def answer(self, request: ModelRequest, sink: Sink | None = None) -> ModelAnswer:
+        """Return the whole answer, having told `sink` of it piece by piece; cancelling ends the request."""
+        intake = Intake()
+        with self._seam():
+            try:
+                async with asyncio.timeout(self._first_token_seconds) as timer:
+                    await self._receive(request, intake, sink, timer)
+            except TimeoutError as error:
+                if not timer.expired():
+                    raise
+                if not intake.finished:
+                    raise ModelUnavailable(self._silence(intake)) from error
+            return intake.answer(request.model)
+
+    async def probe(self) -> None:
+        """Return when the endpoint answers; raise ModelUnavailable when it does not."""
+        with self._seam():
+            try:
+                async with asyncio.timeout(_PROBE_SECONDS):
+                    await self._list_models()
+            except TimeoutError as error:
+                raise ModelUnavailable(f"the model endpoint did not answer in {_PROBE_SECONDS:g} s") from error
+            except ModelRejected as error:
+                raise ModelUnavailable(str(error)) from error
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def _receive(self, request: ModelRequest, intake: Intake, sink: Sink | None, timer: asyncio.Timeout) -> None:
+        body = orjson.dumps(_payload(request), default=_plain)
+        async with self._client.stream("POST", f"{self._url}/chat/completions", content=body) as response:
+            if response.status_code != httpx.codes.OK:
+                raise await _refusal(response)
+            await self._read(response.aiter_bytes(), intake, sink, timer)
+
+    async def _read(
+        self, reads: AsyncIterator[bytes], intake: Intake, sink: Sink | None, timer: asyncio.Timeout
+    ) -> None:
+        try:
+            async for data in reads:
+                if intake.done:
+                    continue  # to the end of the body, so that the connection can be used again
+                heard = intake.events
+                deltas = intake.feed(data)
+                if intake.events != heard:
+                    self._extend(timer, intake)
+                if deltas and sink:
+                    sink(deltas)
+        except (httpx.HTTPError, aiohttp.ClientError, OSError):
+            if not intake.finished:
+                raise
+        if (deltas := intake.finish()) and sink:
+            sink(deltas)
+
+    def _extend(self, timer: asyncio.Timeout, intake: Intake) -> None:
+        """Give the endpoint its time again; the first wait lasts until something was said."""
+        if intake.done:
+            wait = _END_SECONDS
+        elif intake.finished:
+            wait = min(self._idle_seconds, _USAGE_SECONDS)
+        elif intake.begun:
+            wait = self._idle_seconds
+        else:
+            return
+        timer.reschedule(asyncio.get_running_loop().time() + wait)
+
+    def _silence(self, intake: Intake) -> str:
+        if intake.begun:
+            return f"the model endpoint fell silent for {self._idle_seconds:g} s in the middle of its answer"
+        return f"the model endpoint said nothing for {self._first_token_seconds:g} s"
+
+    async def _list_models(self) -> None:
+        async with self._client.stream("GET", f"{self._url}/models") as response:
+            # Not every endpoint has the list; one that says so is there.
+            if not response.is_success and response.status_code not in (404, 405, 501):
+                raise await _refusal(response)
+
+    @contextmanager
+    def _seam(self) -> Iterator[None]:
+        """Let nothing through but errors of our own tree, and never the key."""
+        try:
+            yield
+        except ModelError as error:
+            raise self._without_key(error) from error.__cause__
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise ModelUnavailable("the model endpoint cannot be reached") from error
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, aiohttp.ClientError, OSError) as error:
+            raise ModelUnavailable("the connection to the model endpoint broke") from error
+
+    def _without_key(self, error: ModelError) -> ModelError:
+        if not self._key or self._key not in str(error):
+            return error
+        text = str(error).replace(self._key, "***")
+        if isinstance(error, ModelRejected):
+            return ModelRejected(text)
+        return ModelUnavailable(text, retry_delay=error.retry_delay)
+
+
+def _payload(request: ModelRequest) -> dict[str, object]:
+    payload: dict[str, object] = {
+        "model": request.model,
+        "messages": request.messages,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    if request.tools:
+        payload["tools"] = request.tools
+    if request.temperature is not None:
+        payload["temperature"] = request.temperature
+    if request.max_output_tokens is not None:
+        payload["max_tokens"] = request.max_output_tokens
+    return payload
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Sequence):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} has no place in a model request")
+
+
+async def _refusal(response: httpx.Response) -> ModelError:
+    body = bytearray()
+    try:
+        async for data in response.aiter_bytes():
+            body += data
+            if len(body) > _LONGEST_REFUSAL:
+                break
+    except (httpx.HTTPError, aiohttp.ClientError, OSError):
+        body.clear()  # the status alone says enough
+    return status_failure(response.status_code, bytes(body[:_LONGEST_REFUSAL]), response.headers.get("retry-after"))
+
+
+def _new_client(url: httpx.URL, key: str | None) -> httpx.AsyncClient:
+    tls = httpx.create_ssl_context()
+    loopback = _LOOPBACK.fullmatch(url.host) is not None
+
+    def session() -> aiohttp.ClientSession:
+        # The session needs a running loop, so it is made with the first request. A proxy of the environment
+        # serves outside endpoints only.
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS, ssl=tls)
+        return aiohttp.ClientSession(
+            connector=connector, trust_env=not loopback, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
+        )
+
+    headers = {"content-type": "application/json", "accept": "text/event-stream, application/json"}
+    headers["accept-encoding"] = "identity"  # packing would hold tokens back
+    if key:
+        headers["authorization"] = f"Bearer {key}"
+    return httpx.AsyncClient(
+        transport=AiohttpTransport(verify=tls, client=session),
+        headers=headers,
+        timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
+    )
+
+
+def _checked_url(base_url: str) -> httpx.URL:
+    try:
+        url = httpx.URL(base_url.rstrip("/"))
+    except httpx.InvalidURL as error:
+        raise invalid("llm_base_url", "url", "must be an http or https URL ending in /v1") from error
+    if url.scheme not in ("http", "https") or not url.host or url.query or url.fragment:
+        raise invalid("llm_base_url", "url", "must be an http or https URL ending in /v1")
+    return url
+
+
+def _checked_key(api_key: str | None) -> str | None:
+    key = (api_key or "").strip()
+    if not all("!" <= letter <= "~" for letter in key):
+        raise invalid("llm_api_key", "printable", "must be printable ASCII without spaces")
+    return key or None

@@ -1,0 +1,1 @@
+"""Tools: what can be called, with which arguments, and in which order."""

@@ -1,0 +1,99 @@
+"""Turns an agent and the conversation into the messages of an OpenAI-style chat request.
+
+Endpoints refuse a request when a call has no result, or a result no call. So calls are sent together with exactly one
+result each, right behind them and in their order, whatever the log holds.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+from agent_runtime import v1
+from agent_runtime_server.agents import rendering
+from agent_runtime_server.agents.definition import Agent
+from agent_runtime_server.agents.wire_names import wire_name
+from agent_runtime_server.core.transcript import Answered, Called, Entry, HandedOff, Said
+
+Message: TypeAlias = dict[str, object]
+
+
+def messages(agent: Agent, transcript: Sequence[Entry], *, others: Sequence[Agent]) -> list[Message]:
+    """Return the whole request: what the agent is told, then the conversation as it went."""
+    found: list[Message] = [{"role": "system", "content": _system(agent, transcript, others)}]
+    for entry in transcript:
+        if isinstance(entry, Said):
+            found.extend(_said(entry.message))
+        elif isinstance(entry, Answered):
+            found.extend(_answered(entry))
+    return found
+
+
+def tool_definitions(specs: Iterable[v1.ToolSpec]) -> list[dict[str, object]]:
+    """Return the tools as function definitions."""
+    return [
+        {
+            "type": "function",
+            "function": {
+                "name": wire_name(spec.name),
+                "description": spec.description,
+                "parameters": _parameters(spec.input_schema_json),
+            },
+        }
+        for spec in specs
+    ]
+
+
+def _parameters(schema_json: str) -> dict[str, object]:
+    schema: dict[str, object] = json.loads(schema_json or "{}")
+    return {"type": "object", "properties": {}} | schema
+
+
+def _system(agent: Agent, transcript: Sequence[Entry], others: Sequence[Agent]) -> str:
+    sections = [agent.prompt]
+    reachable = [other for other in others if other.agent_id in agent.handoff_agent_ids]
+    if reachable and "switch_agent" in agent.tools:
+        lines = [f"- {other.agent_id}: {other.description}" for other in reachable]
+        sections.append("\n".join(["Agents you may hand over to with switch_agent:", *lines]))
+    sections.extend(_handoff_note(agent, transcript))
+    return "\n\n".join(sections)
+
+
+def _handoff_note(agent: Agent, transcript: Sequence[Entry]) -> list[str]:
+    # It stands in the first message because many endpoints take a system message nowhere else.
+    handoffs = [entry.handoff for entry in transcript if isinstance(entry, HandedOff)]
+    if not handoffs or handoffs[-1].to_agent_id != agent.agent_id:
+        return []
+    last = handoffs[-1]
+    reason = f" Reason given: {last.reason}" if last.reason else ""
+    giver = last.from_agent_id or "another agent"
+    return [f"The task was handed to you by {giver}; the conversation so far is theirs.{reason}"]
+
+
+def _said(message: v1.UserMessage) -> list[Message]:
+    found: list[Message] = []
+    if message.context:
+        found.append({"role": "user", "content": rendering.context(message.context)})
+    found.append({"role": "user", "content": rendering.user_text(message)})
+    return found
+
+
+def _answered(entry: Answered) -> list[Message]:
+    text = rendering.parts(entry.message.parts)
+    if not entry.calls:
+        return [{"role": "assistant", "content": text}] if text.strip() else []
+    answer: Message = {
+        "role": "assistant",
+        "content": text or None,
+        "tool_calls": [_tool_call(called.call) for called in entry.calls],
+    }
+    return [answer, *(_tool_result(called) for called in entry.calls)]
+
+
+def _tool_call(call: v1.ToolCall) -> dict[str, object]:
+    function = {"name": wire_name(call.tool_name), "arguments": call.arguments_json or "{}"}
+    return {"id": call.call_id, "type": "function", "function": function}
+
+
+def _tool_result(called: Called) -> Message:
+    content = rendering.result(called.result)
+    return {"role": "tool", "tool_call_id": called.call.call_id, "content": content}

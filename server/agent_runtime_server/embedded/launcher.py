@@ -42,10 +42,10 @@ async def embedded(
     try:
         yield await _report(supervisor)
     finally:
-        if (supervisor.returncode or 0) < 0:  # it was killed, so its servers still run: another one stops them
+        if await _stop(supervisor) < 0:  # it was killed, so its servers still run: another one stops them
             supervisor = await _start_supervisor(state_dir, wanted)
             await _report(supervisor)
-        await _stop(supervisor)
+            await _stop(supervisor)
 
 
 async def _start_supervisor(state_dir: Path, wanted: list[str]) -> asyncio.subprocess.Process:
@@ -79,12 +79,12 @@ async def _report(supervisor: asyncio.subprocess.Process) -> Embedded:
     )
 
 
-async def _stop(supervisor: asyncio.subprocess.Process) -> None:
-    """Close its standard input, which is what it waits for."""
+async def _stop(supervisor: asyncio.subprocess.Process) -> int:
+    """Close its standard input, which is what it waits for, and return how it ended."""
     assert supervisor.stdin is not None
     supervisor.stdin.close()
     try:
-        await asyncio.wait_for(supervisor.wait(), STOP_SECONDS)
+        return await asyncio.wait_for(supervisor.wait(), STOP_SECONDS)
     except TimeoutError:
         supervisor.kill()
-        await supervisor.wait()
+        return await supervisor.wait()

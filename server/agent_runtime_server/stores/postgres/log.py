@@ -22,7 +22,7 @@ from agent_runtime_server.stores.postgres.writer import Writer
 _PAGE_BYTES = 2 << 20
 
 _ROW = """session_id, tenant, owner, title, labels, head_seq, oldest_seq, state, summary, lease_epoch,
-    coalesce(lease_owner = $1 AND lease_until > now(), false) AS lease_mine, create_time, update_time, expire_time,
+    coalesce(lease_owner = $1, false) AS lease_mine, create_time, update_time, expire_time,
     xmin::text AS version"""
 
 _LOAD = f"""SELECT {_ROW},

@@ -1,0 +1,1 @@
+"""What happens in a session: pure decisions (turn, draft, frames, steps, settle) and the shell that performs them."""

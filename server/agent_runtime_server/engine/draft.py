@@ -1,0 +1,131 @@
+"""The events of one transaction while they are decided."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from google.protobuf.duration_pb2 import Duration
+
+from agent_runtime import v1
+from agent_runtime_server.agents.registry import Registry
+from agent_runtime_server.core.clock import from_nanos
+from agent_runtime_server.engine.turn import Call, Queued, State, Turn, apply
+
+SYSTEM: Final = v1.Actor(kind=v1.ACTOR_KIND_SYSTEM, subject="agent-runtime")
+"""The runtime itself: timers, recovery, policy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds a turn; times in seconds."""
+
+    model: str = "default"
+    approval_seconds: float = 300
+    approval_action: Literal["reject", "approve", "wait"] = "reject"
+    turn_seconds: float = 1800
+    turn_steps: int = 50
+    turn_handoffs: int = 5
+    calls_per_step: int = 128
+    cancel_seconds: float = 10
+    call_seconds: float = 600  # of a call that states no timeout
+    call_slack_seconds: float = 60  # on top of a stated one
+
+
+@dataclass(slots=True)
+class Draft:
+    """Collects events and folds each at once, so that what follows is decided on the state that it leaves.
+
+    A draft that is not committed has spoiled its state, which must then be loaded anew; so refuse before adding.
+    """
+
+    state: State
+    now_nanos: int
+    new_id: Callable[[str], str]
+    agents: Registry
+    limits: Limits
+    events: list[v1.SessionEvent] = field(default_factory=list)
+    frame_seq: int = 0
+
+    def add(self, event: v1.SessionEvent, *, turn_id: str = "", actor: v1.Actor = SYSTEM, frame_id: str = "") -> None:
+        """Put the next event, given by its payload, behind the others."""
+        event.seq = self.state.head_seq + 1
+        event.session_id = self.state.session_id
+        event.turn_id = turn_id
+        event.create_time.CopyFrom(from_nanos(max(self.now_nanos, self.state.last_nanos)))
+        event.actor.CopyFrom(actor)
+        event.frame_id = frame_id
+        if frame_id:
+            self.frame_seq = event.seq
+        apply(self.state, event)
+        self.events.append(event)
+
+    @property
+    def turn(self) -> Turn:
+        """The running turn, which there must be."""
+        assert self.state.turn is not None, "a turn is running"
+        return self.state.turn
+
+    def complete(
+        self,
+        call: Call,
+        status: "v1.ToolResult.Status.ValueType",
+        text: str = "",
+        *,
+        error: str = "",
+    ) -> None:
+        """Give a call the runtime's own result."""
+        result = v1.ToolResult(
+            call_id=call.call.call_id, status=status, error_message=error, source=v1.ToolResult.SOURCE_SERVER
+        )
+        if text:
+            result.content.add(text=text)
+        completed = v1.ToolCallCompleted(result=result)
+        self.add(v1.SessionEvent(tool_call_completed=completed), turn_id=self.turn.turn_id)
+
+    def resolve(
+        self,
+        call: Call,
+        state: "v1.ApprovalState.ValueType",
+        *,
+        actor: v1.Actor = SYSTEM,
+        decision: v1.ApprovalDecision | None = None,
+        arguments: tuple[str, str] | None = None,
+        frame_id: str = "",
+    ) -> None:
+        """Close the approval of a call; `arguments` are edited ones and their digest."""
+        assert call.approval is not None, "only a call that was asked for is resolved"
+        approval = v1.Approval()
+        approval.CopyFrom(call.approval)
+        approval.state = state
+        approval.revision += 1
+        approval.decided_by.CopyFrom(actor)
+        approval.decide_time.CopyFrom(from_nanos(max(self.now_nanos, self.state.last_nanos)))
+        if decision is not None:
+            approval.decision.CopyFrom(decision)
+        if arguments is not None:
+            approval.tool_call.arguments_json, approval.tool_call.arguments_sha256 = arguments
+        resolved = v1.ApprovalResolved(approval=approval)
+        self.add(v1.SessionEvent(approval_resolved=resolved), turn_id=self.turn.turn_id, actor=actor, frame_id=frame_id)
+
+    def finish(self, state: "v1.TurnState.ValueType", error: v1.Error | None = None) -> None:
+        """End the running turn, all calls of which are done."""
+        turn = self.turn
+        elapsed = _duration(self.now_nanos - turn.accepted_nanos)
+        finished = v1.TurnFinished(state=state, error=error, usage=turn.usage, elapsed=elapsed)
+        self.add(v1.SessionEvent(turn_finished=finished), turn_id=turn.turn_id)
+
+    def drop(self, queued: Queued) -> None:
+        """End a turn that never began."""
+        elapsed = _duration(self.now_nanos - queued.nanos)
+        finished = v1.TurnFinished(state=v1.TURN_STATE_CANCELLED, elapsed=elapsed)
+        self.add(v1.SessionEvent(turn_finished=finished), turn_id=queued.turn_id)
+
+
+def agent_actor(agent_id: str) -> v1.Actor:
+    """Return an agent as the one who does it."""
+    return v1.Actor(kind=v1.ACTOR_KIND_AGENT, subject=agent_id)
+
+
+def _duration(nanos: int) -> Duration:
+    nanos = max(nanos, 0)
+    return Duration(seconds=nanos // 1_000_000_000, nanos=nanos % 1_000_000_000)

@@ -1,0 +1,212 @@
+"""Client frames to events: each function refuses with a CallerError before it adds anything."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from agent_runtime import v1
+from agent_runtime_server.core.errors import CallerError, invalid
+from agent_runtime_server.engine import settle
+from agent_runtime_server.engine.draft import Draft
+from agent_runtime_server.engine.turn import Call, Phase, State
+from agent_runtime_server.hitl.policy import Ruling, judge
+from agent_runtime_server.tools import arguments, catalogue
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sent a frame, and how."""
+
+    actor: v1.Actor
+    client_id: str
+    frame_id: str
+    observer: bool = False
+
+
+def user_message(draft: Draft, sender: Sender, message: v1.UserMessage) -> None:
+    """Answer the open question, or start or queue a turn."""
+    _refuse_closed(draft.state)
+    if message.agent_id and draft.agents.find(message.agent_id) is None:
+        draft.agents.get(message.agent_id)  # raises AGENT_NOT_FOUND with the names there are
+    turn = draft.state.turn
+    question = turn.question if turn is not None else None
+    if message.question_id and (question is None or question.question_id != message.question_id):
+        raise invalid("user_message.question_id", "question.open", "this question is not open; leave the field empty")
+    if question is None:
+        turn_id = draft.new_id("turn")
+        draft.add(v1.SessionEvent(user_message=message), turn_id=turn_id, actor=sender.actor, frame_id=sender.frame_id)
+        return
+    _answer(draft, sender, message, question)
+
+
+def _answer(draft: Draft, sender: Sender, message: v1.UserMessage, question: v1.Question) -> None:
+    options = {option.option_id: option for option in question.options}
+    for index, option_id in enumerate(message.option_ids):
+        if option_id not in options:
+            field = f"user_message.option_ids[{index}]"
+            raise invalid(field, "question.option", f"choose from {', '.join(options) or 'no options: answer in text'}")
+    turn = draft.turn
+    event = v1.SessionEvent(user_message=message)
+    draft.add(event, turn_id=turn.turn_id, actor=sender.actor, frame_id=sender.frame_id)
+    chosen = [options[option_id] for option_id in message.option_ids]
+    if question.call_id:
+        lines = [option.label for option in chosen] + [part.text for part in message.parts if part.text]
+        draft.complete(turn.calls[question.call_id], v1.ToolResult.STATUS_SUCCEEDED, "\n".join(lines))
+
+
+def tool_call_started(draft: Draft, sender: Sender, started: v1.ToolCallStarted) -> None:
+    """Note that the client is about to run a call."""
+    call = _dispatched(draft, sender, started.call_id)
+    if call.phase is Phase.STARTED and call.client_id != sender.client_id:
+        message = f"{call.client_id} reported that it runs this call"
+        raise CallerError(v1.ERROR_REASON_TOOL_CALL_ALREADY_STARTED, message, metadata={"clientId": call.client_id})
+    event = v1.SessionEvent(tool_call_started=v1.ToolCallStarted(call_id=started.call_id, client_id=sender.client_id))
+    draft.add(event, turn_id=draft.turn.turn_id, actor=sender.actor, frame_id=sender.frame_id)
+
+
+def tool_result(draft: Draft, sender: Sender, result: v1.ToolResult) -> None:
+    """Take the one result of a dispatched call."""
+    _dispatched(draft, sender, result.call_id)
+    completed = v1.ToolCallCompleted(result=result, client_id=sender.client_id)
+    completed.result.source = v1.ToolResult.SOURCE_CLIENT
+    event = v1.SessionEvent(tool_call_completed=completed)
+    draft.add(event, turn_id=draft.turn.turn_id, actor=sender.actor, frame_id=sender.frame_id)
+
+
+def _dispatched(draft: Draft, sender: Sender, call_id: str) -> Call:
+    """Return an open call that the client may start or answer."""
+    if sender.observer:
+        raise CallerError(v1.ERROR_REASON_NOT_EXECUTOR, "only the executor runs tools; attach with role EXECUTOR")
+    known = draft.state.calls.get(call_id)
+    if known is None:
+        raise CallerError(v1.ERROR_REASON_TOOL_CALL_NOT_FOUND, f"the session has no call {call_id}")
+    turn_id, _ = known
+    if turn_id in draft.state.finished:
+        raise CallerError(v1.ERROR_REASON_TURN_ALREADY_FINISHED, "the call's turn is over; drop the result")
+    call = draft.turn.calls.get(call_id)
+    if call is None or call.phase is Phase.DONE:
+        raise CallerError(v1.ERROR_REASON_TOOL_RESULT_CONFLICT, "another result was committed first; it stands")
+    if call.phase not in (Phase.DISPATCHED, Phase.STARTED):
+        message = f"the call is {call.phase.name.lower()}; run it only when tool_call_dispatched says so"
+        raise CallerError(v1.ERROR_REASON_TOOL_CALL_NOT_DISPATCHED, message)
+    return call
+
+
+def approval_decision(draft: Draft, sender: Sender, decision: v1.ApprovalDecision, row: v1.Approval) -> None:
+    """Decide an approval; `row` is its latest revision, claims included."""
+    call = _asked(draft, decision, row)
+    edited: tuple[str, str] | None = None
+    if decision.verdict != v1.APPROVAL_VERDICT_REJECT:
+        if not decision.arguments_sha256:
+            raise invalid(
+                "approval_decision.arguments_sha256", "required", "give the digest of the arguments that were shown"
+            )
+        if decision.arguments_sha256 != call.call.arguments_sha256:
+            raise CallerError(v1.ERROR_REASON_APPROVAL_STALE, "the digest is not that of the call's arguments")
+    if decision.verdict == v1.APPROVAL_VERDICT_APPROVE_WITH_EDITS:
+        edited = _edited(draft, call, decision.edited_arguments_json)
+    state = _VERDICTS[decision.verdict]
+    draft.resolve(call, state, actor=sender.actor, decision=decision, arguments=edited, frame_id=sender.frame_id)
+    if state == v1.APPROVAL_STATE_REJECTED:
+        said = f": {decision.comment}" if decision.comment else ""
+        draft.complete(call, v1.ToolResult.STATUS_REJECTED, error=f"a human rejected this call{said}")
+
+
+_VERDICTS = {
+    v1.APPROVAL_VERDICT_APPROVE: v1.APPROVAL_STATE_APPROVED,
+    v1.APPROVAL_VERDICT_APPROVE_WITH_EDITS: v1.APPROVAL_STATE_APPROVED_WITH_EDITS,
+    v1.APPROVAL_VERDICT_REJECT: v1.APPROVAL_STATE_REJECTED,
+}
+
+
+def _asked(draft: Draft, decision: v1.ApprovalDecision, row: v1.Approval) -> Call:
+    """Return the call whose open approval the decision is about."""
+    turn = draft.state.turn
+    calls = turn.open_calls if turn is not None else []
+    found = [call for call in calls if call.approval and call.approval.approval_id == decision.approval_id]
+    if not found or found[0].phase is not Phase.ASKED:
+        state = v1.ApprovalState.Name(row.state).removeprefix("APPROVAL_STATE_")
+        raise CallerError(
+            v1.ERROR_REASON_APPROVAL_ALREADY_RESOLVED,
+            f"the approval is {state}",
+            metadata={"state": state, "revision": str(row.revision)},
+        )
+    if decision.expected_revision > row.revision:
+        raise CallerError(v1.ERROR_REASON_APPROVAL_STALE, f"the approval is at revision {row.revision}")
+    return found[0]
+
+
+def _edited(draft: Draft, call: Call, text: str) -> tuple[str, str]:
+    """Hold edited arguments to the same rules as the model's."""
+    spec = catalogue.offered(draft.state.tools).get(call.call.tool_name)
+    problem = arguments.check(spec, text) if spec is not None else "the client declares this tool no longer"
+    if problem is not None:
+        raise CallerError(v1.ERROR_REASON_TOOL_ARGUMENTS_INVALID, problem)
+    assert spec is not None, "a missing spec is a problem"
+    agent = draft.agents.get(draft.state.agent_id)
+    verdict = judge(agent, spec, arguments.parse(text), standard=catalogue.is_standard(spec.name))
+    if verdict.ruling is Ruling.DENY:
+        raise CallerError(v1.ERROR_REASON_PERMISSION_DENIED, verdict.reason)
+    return text, sha256(text.encode()).hexdigest()
+
+
+def cancel_turn(draft: Draft, sender: Sender, cancel: v1.CancelTurn) -> None:
+    """Stop the running turn, or drop one from the queue."""
+    state = draft.state
+    turn_id = cancel.turn_id or (state.turn.turn_id if state.turn is not None else "")
+    queued = next((queued for queued in state.queue if queued.turn_id == turn_id), None)
+    running = state.turn is not None and state.turn.turn_id == turn_id
+    if not running and queued is None:
+        if turn_id in state.finished:
+            raise CallerError(v1.ERROR_REASON_TURN_ALREADY_FINISHED, "the turn is over")
+        raise CallerError(v1.ERROR_REASON_TURN_NOT_FOUND, "no turn is running" if not turn_id else "no such turn")
+    requested = v1.SessionEvent(turn_cancel_requested=v1.TurnCancelRequested(reason=cancel.reason))
+    draft.add(requested, turn_id=turn_id, actor=sender.actor, frame_id=sender.frame_id)
+    if queued is not None:
+        draft.drop(queued)
+    if cancel.drop_queue:
+        settle.drop_queue(draft)
+
+
+def switch_agent(draft: Draft, sender: Sender, switch: v1.SwitchAgent) -> None:
+    """Put another agent in charge; a running turn goes on with it at its next step."""
+    _refuse_closed(draft.state)
+    agent = draft.agents.get(switch.agent_id)
+    handoff = v1.AgentHandoff(from_agent_id=draft.state.agent_id, to_agent_id=agent.agent_id, reason=switch.reason)
+    turn_id = draft.state.turn.turn_id if draft.state.turn is not None else ""
+    draft.add(v1.SessionEvent(agent_handoff=handoff), turn_id=turn_id, actor=sender.actor, frame_id=sender.frame_id)
+
+
+def update_tools(draft: Draft, sender: Sender, update: v1.UpdateTools) -> None:
+    """Replace the client's tool list."""
+    _refuse_closed(draft.state)
+    if sender.observer:
+        raise CallerError(v1.ERROR_REASON_NOT_EXECUTOR, "only the executor declares tools")
+    check_tools(update.tools, "update_tools.tools")
+    event = v1.SessionEvent(tools_updated=v1.ToolsUpdated(tools=update.tools))
+    draft.add(event, actor=sender.actor, frame_id=sender.frame_id)
+
+
+def check_tools(tools: Sequence[v1.ToolSpec], field: str) -> None:
+    """Refuse extra tools whose schema cannot be used."""
+    for index, tool in enumerate(tools):
+        if catalogue.is_standard(tool.name) or catalogue.is_server(tool.name):
+            continue
+        problem = arguments.check_schema(tool.input_schema_json)
+        if problem is not None:
+            raise invalid(f"{field}[{index}].input_schema_json", "json_schema", problem)
+
+
+def attach(draft: Draft, sender: Sender, tools: Sequence[v1.ToolSpec]) -> None:
+    """Make the sender the executor with these tools, where that changes anything."""
+    state = draft.state
+    if state.executor != sender.client_id:
+        changed = v1.ExecutorChanged(client_id=sender.client_id, epoch=state.executor_epoch + 1)
+        draft.add(v1.SessionEvent(executor_changed=changed), actor=sender.actor)
+    if list(state.tools) != list(tools):
+        draft.add(v1.SessionEvent(tools_updated=v1.ToolsUpdated(tools=tools)), actor=sender.actor)
+
+
+def _refuse_closed(state: State) -> None:
+    if state.closed:
+        raise CallerError(v1.ERROR_REASON_SESSION_CLOSED, "the session is closed; make a new one")

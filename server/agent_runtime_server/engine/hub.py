@@ -1,0 +1,183 @@
+"""Every session that lives on this replica, and the background work that keeps them going."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from agent_runtime import v1
+from agent_runtime_server.core.errors import CallerError, ServiceError, StoreUnavailable
+from agent_runtime_server.engine import settle
+from agent_runtime_server.engine.draft import Draft
+from agent_runtime_server.engine.runner import Performer, Runner
+from agent_runtime_server.engine.session import Session
+from agent_runtime_server.stores.base import Leases, Taken
+
+_log = structlog.get_logger(__name__)
+
+_BATCH = 100
+_MOST_IDLE_SESSIONS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How often things are looked at, in seconds."""
+
+    sweep_seconds: float = 1
+    lease_seconds: float = 10
+    heartbeat_seconds: float = 15
+    client_idle_seconds: float = 90
+
+
+class Hub:
+    """Finds sessions and runs them; `run` must run while it is used."""
+
+    def __init__(self, performer: Performer, leases: Leases, timing: Timing) -> None:
+        self._performer = performer
+        self._leases = leases
+        self._timing = timing
+        self._sessions: dict[str, Session] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._swept = time.monotonic()
+
+    async def session(self, session_id: str, tenant: str) -> Session:
+        """Return a session of a tenant; raises SESSION_NOT_FOUND."""
+        found = self._sessions.get(session_id)
+        if found is not None and found.tenant == tenant:
+            self._sessions[session_id] = self._sessions.pop(session_id)  # the least recently used stand first
+            return found
+        session = Session(session_id, tenant, self._performer.services, self._start)
+        await session.load()
+        self._drop_idle()
+        return self._sessions.setdefault(session_id, session)
+
+    def _drop_idle(self) -> None:
+        """Keep the number of sessions nobody follows bounded."""
+        idle = [one for one in self._sessions.values() if not one.feeds and one.session_id not in self._running]
+        for session in idle[: max(0, len(idle) - _MOST_IDLE_SESSIONS)]:
+            del self._sessions[session.session_id]
+
+    @property
+    def open_feeds(self) -> int:
+        """Number of streams that follow a session."""
+        return sum(len(session.feeds) for session in self._sessions.values())
+
+    def _start(self, session: Session, cause: "v1.TurnRecovered.Cause.ValueType | None" = None) -> None:
+        """Run a session whose lease is ours, unless it runs already."""
+        if session.session_id in self._running or self._group is None:
+            return
+        task = self._group.create_task(self._run(session, cause), name=f"run {session.session_id}")
+        self._running[session.session_id] = task
+
+    async def _run(self, session: Session, cause: "v1.TurnRecovered.Cause.ValueType | None") -> None:
+        try:
+            await Runner(session, self._performer, cause).run()
+        except Exception:  # noqa: BLE001 - one session's bug must not stop the others
+            _log.exception("a session's runner failed", session_id=session.session_id)
+        finally:
+            del self._running[session.session_id]
+
+    async def run(self) -> None:
+        """Sweep, renew leases, and keep streams alive until cancelled; then let go of every lease."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                group.create_task(self._every(self._timing.sweep_seconds, self._sweep), name="sweep")
+                group.create_task(self._every(self._timing.lease_seconds / 3, self._renew), name="renew leases")
+                group.create_task(self._every(min(1, self._timing.heartbeat_seconds / 3), self._beat), name="beat")
+        finally:
+            self._group = None
+            await self._release()
+
+    async def _every(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await action()
+            except StoreUnavailable as error:
+                _log.warning("background work waits for the database", error=str(error))
+            except Exception:  # noqa: BLE001 - told, counted as unhealthy by its silence, and tried again
+                _log.exception("background work failed")
+            await asyncio.sleep(seconds)
+
+    async def probe(self) -> None:
+        """Raise when the background work has stopped making progress."""
+        if time.monotonic() - self._swept > 5 * self._timing.sweep_seconds + 5:
+            raise StoreUnavailable("background work has not run for a while")
+
+    async def _sweep(self) -> None:
+        """Take over what nobody runs, and settle deadlines that have passed."""
+        for taken in await self._leases.take_runnable(_BATCH):
+            await self._take_over(taken)
+        for session_id in await self._leases.due(_BATCH):
+            session = await self._any_tenant(session_id)
+            if session is not None:
+                await session.commit(_settle_due)
+        self._swept = time.monotonic()
+
+    async def _take_over(self, taken: Taken) -> None:
+        session = await self._any_tenant(taken.session_id)
+        if session is None:
+            return
+        session.lease_epoch = taken.lease_epoch
+        cause = v1.TurnRecovered.CAUSE_OWNER_DRAINED if taken.drained else v1.TurnRecovered.CAUSE_OWNER_LOST
+        self._start(session, cause)
+
+    async def _any_tenant(self, session_id: str) -> Session | None:
+        found = self._sessions.get(session_id)
+        if found is not None:
+            return found
+        row = await self._performer.services.log.row(session_id)
+        return None if row is None else await self.session(session_id, row.tenant)
+
+    async def _renew(self) -> None:
+        held = self._held()
+        if not held:
+            return
+        for session_id in await self._leases.renew(held):
+            session = self._sessions.get(session_id)
+            task = self._running.get(session_id)
+            if session is not None and task is not None and session.lease_epoch == held[session_id]:
+                _log.warning("a lease was lost", session_id=session_id)
+                session.lease_epoch = None
+                task.cancel()
+
+    def _held(self) -> Mapping[str, int]:
+        sessions = (self._sessions[session_id] for session_id in self._running if session_id in self._sessions)
+        return {one.session_id: one.lease_epoch for one in sessions if one.lease_epoch is not None}
+
+    async def _release(self) -> None:
+        held = {one.session_id: one.lease_epoch for one in self._sessions.values() if one.lease_epoch is not None}
+        if held:
+            try:
+                await self._leases.release(held)
+            except StoreUnavailable:
+                _log.warning("leases run out by themselves, for the database is away")
+
+    async def _beat(self) -> None:
+        """Send heartbeats where nothing else was sent, and end streams whose client has gone silent."""
+        now = time.monotonic()
+        idle = CallerError(v1.ERROR_REASON_CLIENT_IDLE_TIMEOUT, "no frame came for too long; attach again")
+        for session in self._sessions.values():
+            for feed in session.feeds:
+                feed.beat(self._timing.heartbeat_seconds)
+                if feed.reads and now - feed.last_received > self._timing.client_idle_seconds:
+                    feed.end(idle)
+
+    def end_feeds(self, error: ServiceError) -> None:
+        """End every stream."""
+        for session in self._sessions.values():
+            for feed in session.feeds:
+                feed.end(error)
+
+    def say(self, go_away: v1.GoAway) -> None:
+        """Tell every stream that it ends soon."""
+        for session in self._sessions.values():
+            for feed in session.feeds:
+                feed.answer(go_away)
+
+
+def _settle_due(draft: Draft) -> None:
+    settle.due(draft)

@@ -1,0 +1,159 @@
+"""Performs a session's effects while this replica holds its lease: chooses agents, takes model steps, commits both."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import structlog
+
+from agent_runtime import v1
+from agent_runtime_server.agents.routing import route
+from agent_runtime_server.agents.step import offered_to, take_step
+from agent_runtime_server.core.errors import Bug, ServiceError, StoreUnavailable
+from agent_runtime_server.engine import steps
+from agent_runtime_server.engine.deltas import Writing
+from agent_runtime_server.engine.draft import Draft
+from agent_runtime_server.engine.session import FencedError, Services, Session
+from agent_runtime_server.engine.turn import Effect, Route, State, TakeStep, next_effect
+from agent_runtime_server.llm.base import Model
+
+_log = structlog.get_logger(__name__)
+
+_LONGEST_RETRY_SECONDS = 5.0
+
+T = TypeVar("T")
+Apply = Callable[[Draft], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Performer:
+    """What a runner works with."""
+
+    model: Model
+    services: Services
+    window_seconds: float
+
+
+class Runner:
+    """Takes one session on until it waits for others."""
+
+    def __init__(
+        self, session: Session, performer: Performer, cause: "v1.TurnRecovered.Cause.ValueType | None"
+    ) -> None:
+        self._session = session
+        self._performer = performer
+        self._cause = cause
+        self._working: tuple[Effect, asyncio.Task[Apply]] | None = None
+
+    async def run(self) -> None:
+        """Perform effects until there is none or the lease is another's."""
+        self._session.on_change(self._interrupt)
+        try:
+            if self._cause is not None:
+                await self._recover(self._cause)
+            while (effect := await self._next_effect()) is not None:
+                await self._perform(effect)
+        except FencedError:
+            _log.info("another replica took over", session_id=self._session.session_id)
+        finally:
+            self._session.on_change(None)
+
+    async def _recover(self, cause: "v1.TurnRecovered.Cause.ValueType") -> None:
+        def recover(draft: Draft) -> None:
+            if draft.state.turn is not None:
+                steps.recovered(draft, cause)
+
+        await self._commit(recover)
+
+    async def _next_effect(self) -> Effect | None:
+        return await self._persist(self._session.effect)
+
+    def _interrupt(self, now_wanted: Effect | None) -> None:
+        """Abort the work in hand when a commit has made it pointless."""
+        if self._working is not None and self._working[0] != now_wanted:
+            self._working[1].cancel()
+
+    async def _perform(self, effect: Effect) -> None:
+        """Do what the effect says and commit what it brought, unless it was interrupted."""
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(self._work(effect))
+            self._working = (effect, task)
+            await asyncio.wait({task})
+            self._working = None
+        if not task.cancelled():
+            apply = task.result()
+            await self._commit(lambda draft: apply(draft) if next_effect(draft.state) == effect else None)
+
+    async def _work(self, effect: Effect) -> Apply:
+        """Return the decision that follows from performing the effect; a failure is one too."""
+        try:
+            state = await self._persist(self._session.load)
+            if next_effect(state) != effect:
+                return _nothing
+            if isinstance(effect, Route):
+                return await self._choose(state)
+            return await self._step(state, effect)
+        except ServiceError as error:
+            return _failure(error)
+        except Exception:  # noqa: BLE001 - a bug in a step ends its turn, not the replica
+            _log.exception("a step failed", session_id=self._session.session_id)
+            return _failure(Bug())
+
+    async def _choose(self, state: State) -> Apply:
+        services = self._performer.services
+        assert state.turn is not None, "a turn is being routed"
+        text = "\n".join(part.text for part in state.turn.message.parts if part.text)
+        choice = await route(
+            self._performer.model, services.agents, [*state.transcript], text, model_name=services.limits.model
+        )
+        return lambda draft: steps.routed(draft, choice)
+
+    async def _step(self, state: State, effect: TakeStep) -> Apply:
+        services, session = self._performer.services, self._session
+        agent = services.agents.get(state.agent_id)
+        writing = Writing(effect, services.new_id, session.show, self._performer.window_seconds)
+        session.writing = writing
+        try:
+            answer = await take_step(
+                self._performer.model,
+                agent,
+                [*state.transcript],
+                offered_to(agent, state.tools).values(),
+                default_model=services.limits.model,
+                sink=writing,
+                others=services.agents.others(agent),
+            )
+            writing.flush()
+        finally:
+            writing.close()
+            session.writing = None
+        return lambda draft: steps.answered(draft, agent, writing, answer)
+
+    async def _commit(self, apply: Apply) -> None:
+        """Commit under the lease; wait for Postgres as long as it takes, for the work is done."""
+
+        async def commit() -> None:
+            if self._session.lease_epoch is None:
+                raise FencedError(self._session.session_id)
+            await self._session.commit(apply, epoch=self._session.lease_epoch)
+
+        await self._persist(commit)
+
+    async def _persist(self, action: Callable[[], Awaitable[T]]) -> T:
+        """Repeat while Postgres is away."""
+        delay = 0.1
+        while True:
+            try:
+                return await action()
+            except StoreUnavailable:
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
+
+
+def _nothing(_draft: Draft) -> None:
+    """Commit nothing: others have changed the state since."""
+
+
+def _failure(error: ServiceError) -> Apply:
+    return lambda draft: steps.failed(draft, error)

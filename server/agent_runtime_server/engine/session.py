@@ -1,0 +1,332 @@
+"""One session on this replica: its folded state, its commits in order, and the feeds that follow it."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from agent_runtime import v1
+from agent_runtime_server.agents.registry import Registry
+from agent_runtime_server.core.clock import Clock, to_nanos
+from agent_runtime_server.core.errors import CallerError
+from agent_runtime_server.core.ids import IdFactory
+from agent_runtime_server.engine.deltas import Writing
+from agent_runtime_server.engine.draft import Draft, Limits
+from agent_runtime_server.engine.feed import Ephemeral, Feed, Wanted
+from agent_runtime_server.engine.settle import next_deadline, settle
+from agent_runtime_server.engine.turn import Effect, State, apply, next_effect
+from agent_runtime_server.stores.base import (
+    Append,
+    ApprovalRow,
+    ApprovalStore,
+    EventLog,
+    Frame,
+    LeaseAction,
+    Outcome,
+    StoredEvent,
+)
+
+_RECENT_EVENTS = 256
+_AT_REST = (v1.TURN_STATE_UNSPECIFIED, v1.TURN_STATE_WAITING_FOR_TOOL, v1.TURN_STATE_WAITING_FOR_USER)
+
+_APPROVAL_KINDS = (
+    v1.SessionEvent.APPROVAL_REQUESTED_FIELD_NUMBER,
+    v1.SessionEvent.APPROVAL_RESOLVED_FIELD_NUMBER,
+)
+
+Decide = Callable[[Draft], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What every session needs."""
+
+    log: EventLog
+    approvals: ApprovalStore
+    agents: Registry
+    limits: Limits
+    clock: Clock
+    new_id: IdFactory
+
+
+class FencedError(Exception):
+    """Another replica owns the session's step by now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The answer to a commit: the event the frame made (0 for none) and whether it had been known before."""
+
+    seq: int
+    duplicate: bool = False
+
+
+class Session:
+    """Commits what is decided on its state, one decision after the other."""
+
+    def __init__(
+        self, session_id: str, tenant: str, services: Services, on_runnable: Callable[["Session"], None]
+    ) -> None:
+        self.session_id = session_id
+        self.tenant = tenant
+        self.lease_epoch: int | None = None  # of the lease this replica holds
+        self.feeds: set[Feed] = set()
+        self.writing: Writing | None = None
+        self.oldest_seq = 1
+        self._services = services
+        self._on_runnable = on_runnable
+        self._lock = asyncio.Lock()
+        self._state: State | None = None
+        self._recent: deque[StoredEvent] = deque(maxlen=_RECENT_EVENTS)
+        self._shown_seq = 0
+        self._turn_state: v1.TurnState.ValueType = v1.TURN_STATE_UNSPECIFIED
+        self._interrupt: Callable[[Effect | None], None] | None = None
+
+    # -- what feeds see ---------------------------------------------------------------------------------------------
+
+    @property
+    def head_seq(self) -> int:
+        """Highest committed seq that is known here."""
+        return self._shown_seq
+
+    def recent(self, after_seq: int) -> Sequence[StoredEvent] | None:
+        """Return the events behind `after_seq` when they are at hand, else None."""
+        if after_seq >= self._shown_seq:
+            return []
+        if not self._recent or self._recent[0].seq > after_seq + 1:
+            return None
+        return [event for event in self._recent if event.seq > after_seq]
+
+    def texts(self) -> Iterable[v1.MessageDelta]:
+        """Return the text so far of the message being written."""
+        return self.writing.so_far() if self.writing is not None else ()
+
+    def at_rest(self) -> bool:
+        """Tell whether nothing more is to come without a client frame."""
+        return self._turn_state in _AT_REST
+
+    def show(self, item: Ephemeral) -> None:
+        """Hand something ephemeral to every feed."""
+        for feed in self.feeds:
+            feed.offer((item,))
+
+    def follow(self, wanted: Wanted) -> Feed:
+        """Add a feed."""
+
+        async def read(after_seq: int, limit: int) -> Sequence[StoredEvent]:
+            return await self._services.log.events(self.session_id, after_seq, limit)
+
+        feed = Feed(self, read, wanted)
+        self.feeds.add(feed)
+        return feed
+
+    # -- state ------------------------------------------------------------------------------------------------------
+
+    async def load(self) -> State:
+        """Return the state, folded anew from the log when it is not at hand."""
+        async with self._lock:
+            return await self._loaded()
+
+    async def _loaded(self) -> State:
+        if self._state is not None:
+            return self._state
+        loaded = await self._services.log.load(self.session_id)
+        if loaded is None or loaded.row.tenant != self.tenant:
+            raise CallerError(v1.ERROR_REASON_SESSION_NOT_FOUND, f"there is no session {self.session_id}")
+        state = State(self.session_id)
+        fresh: list[StoredEvent] = []
+        for number, payload in enumerate(loaded.events, start=1):
+            event = v1.SessionEvent.FromString(payload)
+            apply(state, event)
+            if event.seq > self._shown_seq:
+                fresh.append(StoredEvent(event.seq, _kind(event), payload))
+            if number % 500 == 0:
+                await asyncio.sleep(0)  # a long log must not hold up the others
+        self.oldest_seq = loaded.row.session.oldest_seq
+        if not loaded.row.lease_mine or self.lease_epoch not in (None, loaded.row.lease_epoch):
+            self.lease_epoch = None
+        self._state = state
+        self._publish(state, fresh)
+        return state
+
+    def _forget(self) -> None:
+        """Drop a state that is stale or was spoiled by a draft that was not committed."""
+        self._state = None
+
+    def _publish(self, state: State, events: Sequence[StoredEvent]) -> None:
+        """Show committed events to every feed."""
+        self._shown_seq = max(self._shown_seq, state.head_seq)
+        self._turn_state = state.turn.state if state.turn is not None else v1.TURN_STATE_UNSPECIFIED
+        self._recent.extend(events)
+        for feed in self.feeds:
+            feed.offer(events)
+        if self._interrupt is not None:
+            self._interrupt(next_effect(state))
+
+    # -- commits ----------------------------------------------------------------------------------------------------
+
+    async def commit(self, decide: Decide, *, frame: Frame | None = None, epoch: int | None = None) -> Committed:
+        """Decide on the latest state and commit what follows; `epoch` fences a runner's commit.
+
+        Raises what `decide` refuses with, IDEMPOTENCY_KEY_REUSED, FencedError, and StoreUnavailable.
+        """
+        async with self._lock:
+            while True:
+                committed = await self._try_commit(decide, frame, epoch)
+                if committed is not None:
+                    return committed
+
+    async def _try_commit(self, decide: Decide, frame: Frame | None, epoch: int | None) -> Committed | None:
+        """Commit once; None when others committed first."""
+        state = await self._loaded()
+        if epoch is not None and self.lease_epoch != epoch:
+            raise FencedError(self.session_id)
+        draft = self._draft(state)
+        try:
+            decide(draft)
+            settle(draft)
+        except CallerError as refusal:
+            if draft.events:
+                self._forget()
+            return await self._known(frame, refusal)
+        except BaseException:
+            self._forget()
+            raise
+        if not draft.events and frame is None:
+            return Committed(0)
+        return await self._append(draft, frame, epoch)
+
+    async def _known(self, frame: Frame | None, refusal: CallerError) -> Committed:
+        """Answer a refused frame as a duplicate when it was committed before; else let the refusal stand."""
+        known = await self._services.log.frame(frame.scope, frame.frame_id) if frame is not None else None
+        if known is None or frame is None:
+            raise refusal
+        return _duplicate(frame, *known)
+
+    def _draft(self, state: State) -> Draft:
+        services = self._services
+        return Draft(state, to_nanos(services.clock()), services.new_id, services.agents, services.limits)
+
+    async def _append(self, draft: Draft, frame: Frame | None, epoch: int | None) -> Committed | None:
+        state = draft.state
+        runnable = next_effect(state) is not None
+        try:
+            approvals = await self._approval_rows(draft)
+            append = self._as_append(draft, approvals, frame, epoch, runnable=runnable)
+            appended = await self._services.log.append(append)
+        except BaseException:
+            self._forget()
+            raise
+        if appended.outcome is Outcome.DUPLICATE:
+            self._forget()
+            assert frame is not None, "only frames are duplicates"
+            return _duplicate(frame, appended.frame_seq, appended.frame_digest)
+        if appended.outcome is Outcome.CONFLICT:
+            self._forget()
+            return None
+        self.lease_epoch = appended.lease_epoch if appended.lease_mine else None
+        self._publish(state, append.events)
+        if runnable and self.lease_epoch is not None:
+            self._on_runnable(self)
+        return Committed(draft.frame_seq)
+
+    def _as_append(
+        self, draft: Draft, approvals: Sequence[ApprovalRow], frame: Frame | None, epoch: int | None, *, runnable: bool
+    ) -> Append:
+        events = [StoredEvent(event.seq, _kind(event), event.SerializeToString()) for event in draft.events]
+        return Append(
+            session_id=self.session_id,
+            head=draft.state.head_seq - len(events),
+            epoch=epoch,
+            events=events,
+            summary=summary(draft.state),
+            runnable=runnable,
+            next_deadline=_moment(next_deadline(draft)),
+            lease=self._lease_action(runnable=runnable),
+            frame=frame,
+            frame_seq=draft.frame_seq,
+            approvals=approvals,
+        )
+
+    def _lease_action(self, *, runnable: bool) -> LeaseAction:
+        if not runnable:
+            return LeaseAction.RELEASE
+        return LeaseAction.ACQUIRE if self.lease_epoch is None else LeaseAction.KEEP
+
+    async def _approval_rows(self, draft: Draft) -> list[ApprovalRow]:
+        """Return the rows of the draft's approvals; a claim may have moved the revision beyond the log's."""
+        changed = [_approval(event) for event in draft.events if _kind(event) in _APPROVAL_KINDS]
+        resolved = [approval.approval_id for approval in changed if approval.revision > 1]
+        rows = await self._services.approvals.revisions(resolved) if resolved else {}
+        made = []
+        for approval in changed:
+            row = rows.get(approval.approval_id)
+            before = row.revision if row is not None else approval.revision - 1
+            approval.revision = before + 1
+            made.append(ApprovalRow(before, draft.state.agent_id, approval))
+        return made
+
+    # -- runners ----------------------------------------------------------------------------------------------------
+
+    async def effect(self) -> Effect | None:
+        """Return what a runner has to do now."""
+        return next_effect(await self.load())
+
+    def on_change(self, interrupt: Callable[[Effect | None], None] | None) -> None:
+        """Call `interrupt` with what is to be done next after each commit, or stop doing so."""
+        self._interrupt = interrupt
+
+
+def _duplicate(frame: Frame, seq: int, digest: bytes) -> Committed:
+    if digest != frame.digest:
+        message = f"frame_id {frame.frame_id} was used before with another payload; use a new one"
+        raise CallerError(v1.ERROR_REASON_IDEMPOTENCY_KEY_REUSED, message)
+    return Committed(seq, duplicate=True)
+
+
+def _kind(event: v1.SessionEvent) -> int:
+    name = event.WhichOneof("payload")
+    return v1.SessionEvent.DESCRIPTOR.fields_by_name[name].number if name else 0
+
+
+def _approval(event: v1.SessionEvent) -> v1.Approval:
+    payload = event.approval_requested if event.HasField("approval_requested") else event.approval_resolved
+    return payload.approval
+
+
+def _moment(nanos: int | None) -> datetime | None:
+    return None if nanos is None else datetime.fromtimestamp(nanos / 1_000_000_000, UTC)
+
+
+def summary(state: State) -> v1.Session:
+    """Return the session as clients see it, as far as its log tells."""
+    session = v1.Session(
+        session_id=state.session_id,
+        state=v1.SESSION_STATE_IDLE,
+        agent_id=state.agent_id,
+        agent_revision=state.agent_revision,
+        head_seq=state.head_seq,
+        executor_client_id=state.executor,
+        usage=state.usage,
+    )
+    turn = state.turn
+    if state.closed:
+        session.state = v1.SESSION_STATE_CLOSED
+    elif turn is not None or state.queue:
+        session.state = v1.SESSION_STATE_ACTIVE
+    if turn is None:
+        if state.last_turn is not None:
+            session.current_turn.CopyFrom(state.last_turn)
+        return session
+    current = session.current_turn
+    current.turn_id, current.state = turn.turn_id, turn.state
+    current.attempt, current.first_seq = turn.attempt, turn.first_seq
+    for call in turn.open_calls:
+        if call.deadline_nanos:
+            current.pending_call_ids.append(call.call.call_id)
+        elif call.approval is not None and call.approval.state == v1.APPROVAL_STATE_PENDING:
+            current.pending_approval_ids.append(call.approval.approval_id)
+    if turn.question is not None:
+        current.open_question.CopyFrom(turn.question)
+    return session

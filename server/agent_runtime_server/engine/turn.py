@@ -1,0 +1,343 @@
+"""The state of a session, folded from its events, and what is to be done next.
+
+Rule 1: every change of state is an event, and everything that changes state lives in this file.
+Rule 2: nothing here knows a clock, a store, a model or a task; the same log always folds to the same state.
+
+A call goes   PROPOSED -> (ASKED ->) READY -> DISPATCHED -> (STARTED ->) DONE   and may be DONE from anywhere; READY
+waits for the calls it depends on. Server tools never leave PROPOSED before they are DONE. A turn is finished only when
+all of its calls are DONE, so every transcript has one result for each call.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Final
+
+from agent_runtime import v1
+from agent_runtime_server.core.clock import to_nanos
+from agent_runtime_server.core.transcript import Answered, Called, Entry, HandedOff, Said
+
+FOLD_VERSION: Final = 1
+"""Grows when the fold reads events differently, so that older snapshots are refolded."""
+
+
+class Phase(IntEnum):
+    """How far a call has come."""
+
+    PROPOSED = 1
+    ASKED = 2
+    READY = 3
+    DISPATCHED = 4
+    STARTED = 5
+    DONE = 6
+
+
+@dataclass(slots=True)
+class Call:
+    """A call of the running turn's last answer."""
+
+    called: Called
+    phase: Phase = Phase.PROPOSED
+    approval: v1.Approval | None = None
+    client_id: str = ""
+    deadline_nanos: int = 0
+
+    @property
+    def call(self) -> v1.ToolCall:
+        """The call, with its final arguments."""
+        return self.called.call
+
+    @property
+    def on_server(self) -> bool:
+        """Whether the runtime runs it itself."""
+        return self.call.executor == v1.TOOL_EXECUTOR_SERVER
+
+
+@dataclass(slots=True)
+class Queued:
+    """A user message whose turn has not begun."""
+
+    turn_id: str
+    seq: int
+    nanos: int
+    message: v1.UserMessage
+
+
+@dataclass(slots=True)
+class Turn:
+    """The running turn."""
+
+    turn_id: str
+    first_seq: int
+    accepted_nanos: int
+    started_nanos: int
+    message: v1.UserMessage
+    attempt: int = 1
+    routed: bool = False
+    steps: int = 0
+    handoffs: int = 0
+    calls: dict[str, Call] = field(default_factory=dict)
+    question: v1.Question | None = None
+    cancel_nanos: int = 0  # when stopping was asked for, 0 while it was not
+    waiting_nanos: int = 0  # since when it waits for a human, 0 while it does not
+    paused_nanos: int = 0  # how long it has waited for humans in all
+    usage: v1.Usage = field(default_factory=v1.Usage)
+
+    @property
+    def open_calls(self) -> list[Call]:
+        """Calls without a result, in the order of the answer."""
+        return [call for call in self.calls.values() if call.phase is not Phase.DONE]
+
+    @property
+    def state(self) -> "v1.TurnState.ValueType":
+        """The public state; a dispatched call outweighs an open approval, and that a question."""
+        if self.cancel_nanos:
+            return v1.TURN_STATE_CANCELLING
+        phases = {call.phase for call in self.calls.values()}
+        if phases & {Phase.DISPATCHED, Phase.STARTED}:
+            return v1.TURN_STATE_WAITING_FOR_TOOL
+        if Phase.ASKED in phases:
+            return v1.TURN_STATE_WAITING_FOR_APPROVAL
+        return v1.TURN_STATE_WAITING_FOR_USER if self.question else v1.TURN_STATE_RUNNING
+
+
+@dataclass(slots=True)
+class State:
+    """A session, as its log tells it."""
+
+    session_id: str
+    head_seq: int = 0
+    last_nanos: int = 0
+    agent_id: str = ""
+    agent_revision: str = ""
+    closed: bool = False
+    tools: tuple[v1.ToolSpec, ...] = ()
+    executor: str = ""
+    executor_epoch: int = 0
+    transcript: list[Entry] = field(default_factory=list)
+    turn: Turn | None = None
+    queue: deque[Queued] = field(default_factory=deque)
+    calls: dict[str, tuple[str, Called]] = field(default_factory=dict)  # call_id -> (turn_id, call), of all turns
+    finished: set[str] = field(default_factory=set)  # turn ids
+    last_turn: v1.Turn | None = None
+    usage: v1.Usage = field(default_factory=v1.Usage)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Choose the agent that answers."""
+
+    turn_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakeStep:
+    """Let the session's agent answer once; `number` counts the answers of the turn from 0."""
+
+    turn_id: str
+    number: int
+    attempt: int
+
+
+Effect = Route | TakeStep
+
+
+def next_effect(state: State) -> Effect | None:
+    """Return what a runner has to do now, or None while it is for others to act."""
+    turn = state.turn
+    if turn is None or turn.cancel_nanos or turn.question or turn.open_calls:
+        return None
+    if not turn.routed:
+        return Route(turn.turn_id)
+    return TakeStep(turn.turn_id, turn.steps, turn.attempt)
+
+
+def apply(state: State, event: v1.SessionEvent) -> None:
+    """Fold one event into the state."""
+    kind = event.WhichOneof("payload")
+    state.head_seq = event.seq
+    state.last_nanos = to_nanos(event.create_time)
+    fold = _FOLDS.get(kind or "")
+    if fold is not None:
+        fold(state, event)
+    if state.turn is not None:
+        _clock_waiting(state.turn, state.last_nanos)
+
+
+def _clock_waiting(turn: Turn, nanos: int) -> None:
+    """Keep the time spent waiting for a human out of the turn's own."""
+    waiting = turn.state in (v1.TURN_STATE_WAITING_FOR_APPROVAL, v1.TURN_STATE_WAITING_FOR_USER)
+    if waiting and not turn.waiting_nanos:
+        turn.waiting_nanos = nanos
+    elif not waiting and turn.waiting_nanos:
+        turn.paused_nanos += nanos - turn.waiting_nanos
+        turn.waiting_nanos = 0
+
+
+def _session_created(state: State, event: v1.SessionEvent) -> None:
+    state.session_id = event.session_id
+    state.agent_id = event.session_created.agent_id
+    state.agent_revision = event.session_created.agent_revision
+
+
+def _user_message(state: State, event: v1.SessionEvent) -> None:
+    turn = state.turn
+    if turn is not None and turn.turn_id == event.turn_id:  # the answer to its question
+        if turn.question is not None and not turn.question.call_id:
+            state.transcript.append(Said(event.user_message))
+        turn.question = None
+        return
+    state.queue.append(Queued(event.turn_id, event.seq, state.last_nanos, event.user_message))
+
+
+def _turn_started(state: State, _event: v1.SessionEvent) -> None:
+    queued = state.queue.popleft()
+    state.turn = Turn(queued.turn_id, queued.seq, queued.nanos, state.last_nanos, queued.message)
+    state.transcript.append(Said(queued.message))
+
+
+def _turn_recovered(state: State, event: v1.SessionEvent) -> None:
+    if state.turn is not None:
+        state.turn.attempt = event.turn_recovered.attempt
+
+
+def _routing_decided(state: State, event: v1.SessionEvent) -> None:
+    state.agent_id = event.routing_decided.agent_id
+    if state.turn is not None:
+        state.turn.routed = True
+        _add_usage(state.turn.usage, event.routing_decided.usage)
+
+
+def _assistant_message(state: State, event: v1.SessionEvent) -> None:
+    message = event.assistant_message
+    state.transcript.append(Answered(message))
+    if state.turn is not None:
+        _add_usage(state.turn.usage, message.usage)
+        if message.step_id:  # a model step; the text of attempt_completion is none
+            state.turn.steps += 1
+            state.turn.calls = {}
+
+
+def _tool_call_proposed(state: State, event: v1.SessionEvent) -> None:
+    call = event.tool_call_proposed.tool_call
+    called = Called(call)
+    state.calls[call.call_id] = (event.turn_id, called)
+    answer = state.transcript[-1]
+    assert isinstance(answer, Answered), "proposals stand behind the answer that made them"
+    answer.calls.append(called)
+    if state.turn is not None:
+        state.turn.calls[call.call_id] = Call(called)
+        if not state.turn.calls[call.call_id].on_server:
+            state.turn.calls[call.call_id].phase = Phase.READY
+
+
+def _approval_requested(state: State, event: v1.SessionEvent) -> None:
+    approval = event.approval_requested.approval
+    call = _open_call(state, approval.tool_call.call_id)
+    call.phase = Phase.ASKED
+    call.approval = approval
+
+
+def _approval_resolved(state: State, event: v1.SessionEvent) -> None:
+    approval = event.approval_resolved.approval
+    call = _open_call(state, approval.tool_call.call_id)
+    call.phase = Phase.READY
+    call.approval = approval
+    call.called.call = approval.tool_call
+
+
+def _tool_call_dispatched(state: State, event: v1.SessionEvent) -> None:
+    dispatched = event.tool_call_dispatched
+    call = _open_call(state, dispatched.tool_call.call_id)
+    call.phase = Phase.DISPATCHED
+    call.deadline_nanos = to_nanos(dispatched.deadline)
+
+
+def _tool_call_started(state: State, event: v1.SessionEvent) -> None:
+    call = _open_call(state, event.tool_call_started.call_id)
+    call.phase = Phase.STARTED
+    call.client_id = event.tool_call_started.client_id
+
+
+def _tool_call_completed(state: State, event: v1.SessionEvent) -> None:
+    call = _open_call(state, event.tool_call_completed.result.call_id)
+    call.phase = Phase.DONE
+    call.called.result = event.tool_call_completed.result
+
+
+def _agent_handoff(state: State, event: v1.SessionEvent) -> None:
+    state.agent_id = event.agent_handoff.to_agent_id
+    if state.turn is not None and state.turn.routed:  # the router's own choice is no handoff to tell the model of
+        state.turn.handoffs += 1
+        state.transcript.append(HandedOff(event.agent_handoff))
+
+
+def _question_asked(state: State, event: v1.SessionEvent) -> None:
+    if state.turn is not None:
+        state.turn.question = event.question_asked.question
+
+
+def _turn_cancel_requested(state: State, event: v1.SessionEvent) -> None:
+    if state.turn is not None and state.turn.turn_id == event.turn_id and not state.turn.cancel_nanos:
+        state.turn.cancel_nanos = state.last_nanos
+        state.turn.question = None
+
+
+def _turn_finished(state: State, event: v1.SessionEvent) -> None:
+    state.finished.add(event.turn_id)
+    turn = state.turn
+    if turn is None or turn.turn_id != event.turn_id:  # dropped from the queue
+        state.queue = deque(queued for queued in state.queue if queued.turn_id != event.turn_id)
+        return
+    state.last_turn = v1.Turn(
+        turn_id=turn.turn_id, state=event.turn_finished.state, attempt=turn.attempt, first_seq=turn.first_seq
+    )
+    _add_usage(state.usage, turn.usage)
+    state.turn = None
+
+
+def _executor_changed(state: State, event: v1.SessionEvent) -> None:
+    state.executor = event.executor_changed.client_id
+    state.executor_epoch = event.executor_changed.epoch
+
+
+def _tools_updated(state: State, event: v1.SessionEvent) -> None:
+    state.tools = tuple(event.tools_updated.tools)
+
+
+def _session_closed(state: State, _event: v1.SessionEvent) -> None:
+    state.closed = True
+
+
+def _open_call(state: State, call_id: str) -> Call:
+    assert state.turn is not None, "calls live in a running turn"
+    return state.turn.calls[call_id]
+
+
+def _add_usage(total: v1.Usage, more: v1.Usage) -> None:
+    for number in v1.Usage.DESCRIPTOR.fields:
+        setattr(total, number.name, getattr(total, number.name) + getattr(more, number.name))
+
+
+_FOLDS: Mapping[str, Callable[[State, v1.SessionEvent], None]] = {
+    "session_created": _session_created,
+    "user_message": _user_message,
+    "turn_started": _turn_started,
+    "turn_recovered": _turn_recovered,
+    "routing_decided": _routing_decided,
+    "assistant_message": _assistant_message,
+    "tool_call_proposed": _tool_call_proposed,
+    "approval_requested": _approval_requested,
+    "approval_resolved": _approval_resolved,
+    "tool_call_dispatched": _tool_call_dispatched,
+    "tool_call_started": _tool_call_started,
+    "tool_call_completed": _tool_call_completed,
+    "agent_handoff": _agent_handoff,
+    "question_asked": _question_asked,
+    "turn_cancel_requested": _turn_cancel_requested,
+    "turn_finished": _turn_finished,
+    "executor_changed": _executor_changed,
+    "tools_updated": _tools_updated,
+    "session_closed": _session_closed,
+}

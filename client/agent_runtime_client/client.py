@@ -2,8 +2,9 @@
 
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from importlib.metadata import version
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -11,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from agent_runtime import v1
 from agent_runtime.v1 import (
     agent_service_pb2_grpc,
+    chat_service_pb2_grpc,
     hitl_service_pb2_grpc,
     session_service_pb2_grpc,
     system_service_pb2_grpc,
@@ -18,16 +20,25 @@ from agent_runtime.v1 import (
 from agent_runtime_client import feeds
 from agent_runtime_client.channels import Channels
 from agent_runtime_client.chat import Chat
+from agent_runtime_client.chat_side import ChatOptions, ChatSide
 from agent_runtime_client.decisions import decision_on
 from agent_runtime_client.errors import Unreachable, call_failed
 from agent_runtime_client.journal import Journal
-from agent_runtime_client.review import Review
+from agent_runtime_client.mailbox import Mailbox
+from agent_runtime_client.records import MemoryRecords, new_frame_id
+from agent_runtime_client.review import Review, ReviewSide, ReviewUpdate
 from agent_runtime_client.status import problem_of
 from agent_runtime_client.timing import Timing
 from agent_runtime_client.tools.executor import ToolExecutor
+from agent_runtime_client.updates import ChatUpdate
 
+_Request = TypeVar("_Request")
 _Answer = TypeVar("_Answer")
 _DEFAULT_TIMING = Timing()
+_CONNECTION_FAULTS = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+USER_AGENT = f"agent-runtime-client/{version('agent-runtime')} python"
+"""How this library names itself to servers."""
 
 
 class Client:
@@ -194,7 +205,7 @@ class Client:
     async def health(self, service: str = "") -> str:
         """Return the health of a service by its name, such as `SERVING`."""
         request = health_pb2.HealthCheckRequest(service=service)
-        answer = await self._call(lambda channel: health_pb2_grpc.HealthStub(channel).Check, request)
+        answer = await self._call(_health_check, request)
         return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
 
     def chat(
@@ -208,8 +219,26 @@ class Client:
         journal: Journal | None = None,
         durable_only: bool = False,
     ) -> Chat:
-        """Attach to a session; as its executor when there is an `executor` and no other `role` is asked."""
-        raise NotImplementedError
+        """Attach to a session; as its executor when there is an `executor` and no other `role` is asked.
+
+        With a `journal` a restarted program is the same client and goes on with its tool calls.
+        """
+        if role == v1.ATTACH_ROLE_UNSPECIFIED:
+            role = v1.ATTACH_ROLE_OBSERVER if executor is None else v1.ATTACH_ROLE_EXECUTOR
+        mailbox: Mailbox[ChatUpdate] = Mailbox()
+        options = ChatOptions(
+            session_id,
+            client_id or (new_frame_id() if journal is None else journal.client_id),
+            role,
+            after_seq,
+            durable_only,
+            USER_AGENT,
+        )
+        side = ChatSide(options, self._metadata, mailbox, self._history)
+        chat = Chat(side, mailbox, self._channels, self._timing, self._submit_frame)
+        if executor is not None and role == v1.ATTACH_ROLE_EXECUTOR:
+            chat.use_tools(executor, MemoryRecords() if journal is None else journal)
+        return chat
 
     def review(
         self,
@@ -218,14 +247,43 @@ class Client:
         filter: v1.ApprovalFilter | None = None,  # noqa: A002 - the contract's word
     ) -> Review:
         """Open the reviewer's inbox."""
-        raise NotImplementedError
+        mailbox: Mailbox[ReviewUpdate] = Mailbox()
+        selection = filter or v1.ApprovalFilter()
+        side = ReviewSide(client_id or new_frame_id(), selection, self._metadata, mailbox, self.get_approval)
+        return Review(side, mailbox, self._channels, self._timing)
+
+    def _history(self, session_id: str, after_seq: int, to_seq: int) -> AsyncIterator[v1.SessionEvent]:
+        return self.events(session_id, after_seq=after_seq, to_seq=to_seq)
+
+    async def _submit_frame(self, request: v1.SubmitFrameRequest) -> v1.SubmitFrameResponse:
+        return await self._call(lambda channel: chat_service_pb2_grpc.ChatServiceStub(channel).SubmitFrame, request)
 
     async def _call(
         self,
-        method: Callable[[grpc.aio.Channel], Callable[..., Any]],
-        request: object,
-    ) -> Any:
-        raise NotImplementedError
+        method: Callable[[grpc.aio.Channel], "grpc.aio.UnaryUnaryMultiCallable[_Request, _Answer]"],
+        request: _Request,
+    ) -> _Answer:
+        """Make a unary call; once more on a new connection, as each of ours may be repeated safely."""
+        try:
+            return await self._attempt(method, request)
+        except Unreachable as error:
+            if error.problem.retry_delay is not None:
+                raise
+            return await self._attempt(method, request)
+
+    async def _attempt(
+        self,
+        method: Callable[[grpc.aio.Channel], "grpc.aio.UnaryUnaryMultiCallable[_Request, _Answer]"],
+        request: _Request,
+    ) -> _Answer:
+        async with self._channels.lend() as channel:
+            try:
+                return await method(channel)(request, metadata=self._metadata, timeout=self._timing.call_seconds)
+            except grpc.aio.AioRpcError as error:
+                problem = problem_of(error)
+                if problem.code in _CONNECTION_FAULTS:
+                    self._channels.distrust(channel)
+                raise call_failed(problem) from error
 
 
 def _sessions(channel: grpc.aio.Channel) -> "session_service_pb2_grpc.SessionServiceAsyncStub":
@@ -238,3 +296,14 @@ def _approvals(channel: grpc.aio.Channel) -> "hitl_service_pb2_grpc.HitlServiceA
 
 def _agents(channel: grpc.aio.Channel) -> "agent_service_pb2_grpc.AgentServiceAsyncStub":
     return agent_service_pb2_grpc.AgentServiceStub(channel)
+
+
+def _health_check(
+    channel: grpc.aio.Channel,
+) -> "grpc.aio.UnaryUnaryMultiCallable[health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse]":
+    # The stubs know the stub's methods of the blocking kind only as attributes set at run time.
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    return cast(
+        "grpc.aio.UnaryUnaryMultiCallable[health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse]",
+        stub.Check,
+    )

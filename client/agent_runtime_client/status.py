@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 _DETAILS_KEY: Final = "grpc-status-details-bin"
 
@@ -47,7 +47,7 @@ def problem_of(error: grpc.aio.AioRpcError) -> Problem:
     return Problem(error.code(), error.details() or "", reason, metadata, delay, tuple(violations))
 
 
-def _details(error: grpc.aio.AioRpcError) -> list[status_pb2.Status]:
+def _details(error: grpc.aio.AioRpcError) -> list[Any]:
     for key, value in error.trailing_metadata() or ():
         if key == _DETAILS_KEY and isinstance(value, bytes):
             try:

@@ -1,0 +1,242 @@
+"""Staying attached: one stream after the other, with nothing lost between them."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Generic, Protocol
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+
+from agent_runtime import v1
+from agent_runtime_client.channels import Channels
+from agent_runtime_client.errors import ChatClosed, ClientError, Rejected
+from agent_runtime_client.link import Down, Link, Up
+from agent_runtime_client.outbox import Outbox
+from agent_runtime_client.reconnect import GiveUp, Refresh, Restart, Retry, judge
+from agent_runtime_client.status import Problem
+from agent_runtime_client.tasks import Tasks
+from agent_runtime_client.timing import Backoff, Timing
+
+_DEFAULT_MAX_FRAME = 1_572_864
+
+
+class Side(Protocol[Up, Down]):
+    """What differs between the chat and the review."""
+
+    def start(self, channel: grpc.aio.Channel) -> "grpc.aio.StreamStreamCall[Up, Down]":
+        """Begin the RPC."""
+        ...
+
+    def hello(self) -> Up:
+        """Return the first frame, for where the reader stands now."""
+        ...
+
+    def ping(self) -> Up:
+        """Return a keepalive."""
+        ...
+
+    async def welcomed(self, frame: Down) -> None:
+        """Take the first frame of a new stream."""
+        ...
+
+    async def received(self, frame: Down) -> Problem | None:
+        """Take one more frame; a problem ends the stream."""
+        ...
+
+    def event_of(self, frame: Down) -> v1.SessionEvent | None:
+        """Return the event in a frame, if it holds one."""
+        ...
+
+    async def restarted(self, after_seq: int) -> None:
+        """Go back to reading after `after_seq`, because what was before is gone."""
+        ...
+
+    async def disconnected(self, reason: str, retry_in: float) -> None:
+        """Tell that the stream is down for a while."""
+        ...
+
+
+class Attachment(Generic[Up, Down]):
+    """Keeps a stream open for its side, and every durable frame until it is confirmed."""
+
+    def __init__(self, channels: Channels, side: Side[Up, Down], timing: Timing, tasks: Tasks) -> None:
+        self._channels = channels
+        self._side: Side[Up, Down] = side
+        self._timing = timing
+        self._tasks = tasks
+        self._backoff = Backoff(timing)
+        self._refreshed = False
+        self._outbox: Outbox[Up] = Outbox()
+        self._waiters: dict[str, asyncio.Future[v1.FrameAck]] = {}
+        self._link: Link[Up, Down] | None = None
+        self._max_frame = _DEFAULT_MAX_FRAME
+        self._ended: ClientError | None = None
+
+    async def submit(self, frame: Up) -> v1.FrameAck:
+        """Send a durable frame, over as many streams as it takes, and return its ack.
+
+        Being cancelled only ends the wait: the frame may be committed all the same.
+        """
+        if self._ended is not None:
+            raise self._ended
+        self._check_size(frame)
+        waiter: asyncio.Future[v1.FrameAck] = asyncio.get_running_loop().create_future()
+        self._waiters[frame.frame_id] = waiter
+        self._outbox.add(frame)
+        if self._link is not None:
+            self._link.put(frame)
+        return await waiter
+
+    def offer(self, frame: Up) -> None:
+        """Send an ephemeral frame if a stream is up and keeps up."""
+        if self._link is not None:
+            self._link.offer(frame)
+
+    def end(self, error: ClientError | None = None) -> None:
+        """Fail what still waits for an ack."""
+        self._ended = self._ended or error or ChatClosed("the stream was closed by this side")
+        for waiter in self._waiters.values():
+            if not waiter.done():
+                waiter.set_exception(self._ended)
+        self._waiters.clear()
+
+    @property
+    def connected(self) -> bool:
+        """Whether a stream is up now."""
+        return self._link is not None
+
+    async def run(self) -> ClientError:
+        """Stay attached until it makes no sense any more, and return why."""
+        found: Link[Up, Down] | Problem = await self._dial()
+        while True:
+            if isinstance(found, Link):
+                found = await self._serve(found)
+                continue
+            error = await self._recover(found)
+            if error is not None:
+                return error
+            found = await self._dial()
+
+    async def _dial(self) -> Link[Up, Down] | Problem:
+        """Open a stream on a connection and wait for its welcome."""
+        stack = AsyncExitStack()
+        channel = await stack.enter_async_context(self._channels.lend())
+        link = Link(self._side.start(channel), channel, self._timing, self._side.ping, stack.aclose)
+        try:
+            link.put(self._side.hello())
+            self._tasks.start(link.write_forever())
+            first = await link.read()
+            if not isinstance(first, Problem) and first.WhichOneof("frame") != "welcome":
+                first = Problem(grpc.StatusCode.INTERNAL, "the server's first frame was no welcome")
+            if isinstance(first, Problem):
+                await self._drop(link)
+                return first
+            link.first = first
+        except BaseException:
+            await self._drop(link)
+            raise
+        return link
+
+    async def _serve(self, link: Link[Up, Down]) -> Link[Up, Down] | Problem:
+        """Use `link` until it ends; return its successor, or how it ended."""
+        heir: asyncio.Task[Link[Up, Down] | Problem] | None = None
+        try:
+            await self._begin(link)
+            while True:
+                frame = await link.read()
+                if isinstance(frame, Problem):
+                    # With an heir on its way the end of this stream is expected, however it looks.
+                    found, heir = (await heir if heir is not None else frame), None
+                    return found
+                if (kind := frame.WhichOneof("frame")) == "go_away":
+                    heir = heir or self._tasks.start(self._succeed(link, frame.go_away))
+                elif (problem := await self._handle(frame, kind)) is not None:
+                    return problem
+        finally:
+            if self._link is link:
+                self._link = None
+            await self._drop(link)
+            await self._disown(heir)
+
+    async def _begin(self, link: Link[Up, Down]) -> None:
+        first = link.first
+        limits = first.welcome.limits
+        self._max_frame = limits.max_frame_bytes or _DEFAULT_MAX_FRAME
+        link.expect_heartbeats(seconds_of(limits.heartbeat_interval))
+        await self._side.welcomed(first)
+        for frame in self._outbox.pending():
+            link.put(frame)
+        self._link = link
+
+    async def _handle(self, frame: Down, kind: str | None) -> Problem | None:
+        if kind == "frame_ack":
+            if self._outbox.on_ack(frame.frame_ack):
+                self._settle(frame.frame_ack)
+            return None
+        event = self._side.event_of(frame)
+        # An event proves that the frame which made it was committed, also when the ack was lost.
+        if event is not None and (ack := self._outbox.on_event(event)) is not None:
+            self._settle(ack)
+        if kind == "caught_up":
+            self._backoff.reset()
+            self._refreshed = False
+        return await self._side.received(frame)
+
+    async def _succeed(self, old: Link[Up, Down], notice: v1.GoAway) -> Link[Up, Down] | Problem:
+        """Open the next stream while the old one still works, then cut the old one."""
+        self._channels.distrust(old.channel)
+        await asyncio.sleep(seconds_of(notice.reconnect_delay))
+        while True:
+            found = await self._dial()
+            if isinstance(found, Link):
+                old.cut()
+                return found
+            verdict = judge(found, refreshed=self._refreshed)
+            if not isinstance(verdict, Retry):
+                return found
+            await asyncio.sleep(self._backoff.next_delay(verdict.asked_delay))
+
+    async def _recover(self, problem: Problem) -> ClientError | None:
+        """Wait as the end of a stream asks for, or return the error to end with."""
+        verdict = judge(problem, refreshed=self._refreshed)
+        if isinstance(verdict, GiveUp):
+            return verdict.error
+        if isinstance(verdict, Restart):
+            await self._side.restarted(verdict.after_seq)
+        self._refreshed = self._refreshed or isinstance(verdict, Refresh)
+        delay = self._backoff.next_delay(verdict.asked_delay if isinstance(verdict, Retry) else None)
+        await self._side.disconnected(problem.describe(), delay)
+        await asyncio.sleep(delay)
+        return None
+
+    async def _drop(self, link: Link[Up, Down]) -> None:
+        # The next stream gets a connection of its own: this one failed, or leads to a server that drains.
+        self._channels.distrust(link.channel)
+        await link.aclose()
+
+    async def _disown(self, heir: "asyncio.Task[Link[Up, Down] | Problem] | None") -> None:
+        if heir is None or heir.cancel() or heir.cancelled():
+            return
+        if isinstance(found := heir.result(), Link):
+            await self._drop(found)
+
+    def _settle(self, ack: v1.FrameAck) -> None:
+        waiter = self._waiters.pop(ack.frame_id, None)
+        if waiter is None or waiter.done():
+            return
+        if ack.outcome == v1.FrameAck.OUTCOME_REJECTED:
+            waiter.set_exception(Rejected(ack.error))
+        else:
+            waiter.set_result(ack)
+
+    def _check_size(self, frame: Up) -> None:
+        # Sent all the same it would end the stream, and again after each reconnect.
+        size = frame.ByteSize()
+        if size > self._max_frame:
+            message = f"the frame has {size} bytes; the server takes {self._max_frame}"
+            raise Rejected(v1.Error(code=8, reason="FRAME_TOO_LARGE", message=message))
+
+
+def seconds_of(duration: Duration) -> float:
+    """Return a duration in seconds."""
+    return duration.seconds + duration.nanos / 1e9

@@ -125,7 +125,8 @@ def install(mode: str) -> None:
     if (uv := find_uv()) is not None:
         env = uv_environment()
         install_by = [uv, "pip", "install", "--python", str(PYTHON)]
-        if call(*install_by, *LOCKED, lock, env=env) and call(*install_by, "--quiet", *PROJECT, env=env):
+        progress = [] if sys.stderr.isatty() else ["--quiet"]
+        if call(*install_by, *progress, *LOCKED, lock, env=env) and call(*install_by, "--quiet", *PROJECT, env=env):
             return
         say("uv did not manage it; trying pip, which takes a minute …")
     pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check"]

@@ -1,0 +1,209 @@
+"""ChatService: one reader and one writer a stream; the stream owns nothing, the log is the truth."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import structlog
+
+from agent_runtime import v1
+from agent_runtime_server.core.errors import Bug, CallerError, ServiceError, invalid
+from agent_runtime_server.core.ids import new_id
+from agent_runtime_server.engine import frames, intake
+from agent_runtime_server.engine.feed import Feed, Wanted, heartbeat
+from agent_runtime_server.engine.session import Session
+from agent_runtime_server.engine.turn import State
+from agent_runtime_server.rpc import acks, wire
+from agent_runtime_server.rpc.principal import Principal, principal
+from agent_runtime_server.rpc.replica import Replica
+from agent_runtime_server.rpc.service import BadFrame, Call, Incoming, Outgoing
+from agent_runtime_server.rpc.validation import require_frame_id, validate
+
+_log = structlog.get_logger(__name__)
+
+_MOST_PROGRESS_A_SECOND = 20
+
+
+@dataclass(slots=True)
+class _Attachment:
+    """A client on a session: what the reader and the writer of its stream share."""
+
+    session: Session
+    feed: Feed
+    sender: frames.Sender
+    progress: list[float] = field(default_factory=list)
+
+
+class ChatService:
+    """Conversations between clients and sessions."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+
+    async def submit_frame(self, request: v1.SubmitFrameRequest, call: Call) -> v1.SubmitFrameResponse:
+        """Commit one durable frame without a stream."""
+        frame = request.frame
+        kind = frame.WhichOneof("frame")
+        if kind is None:
+            raise acks.unsupported()
+        if kind not in intake.DURABLE:
+            raise invalid("frame", "frame.durable", f"{kind} needs a stream; send it on Chat")
+        require_frame_id(frame.frame_id)
+        who = principal(call)
+        session = await self._replica.hub.session(request.session_id, who.tenant)
+        sender = frames.Sender(who.actor(v1.ACTOR_KIND_USER), request.client_id, frame.frame_id)
+        committed = await intake.submit(session, self._replica.services.approvals, sender, frame)
+        return v1.SubmitFrameResponse(frame_ack=acks.accepted(frame.frame_id, committed))
+
+    async def chat(self, requests: AsyncIterator[Incoming], call: Call) -> AsyncGenerator[Outgoing, None]:
+        """Hold a conversation: hello, welcome, replay, caught_up, live."""
+        self._replica.refuse_draining()
+        hello = await self._hello(requests)
+        who = principal(call)
+        session = await self._replica.hub.session(hello.session_id, who.tenant)
+        welcome, attachment = await self._attach(session, hello, who)
+        reader = self._replica.tasks.create_task(self._read(requests, attachment), name=f"read {call.correlation_id}")
+        try:
+            yield v1.ChatResponse(welcome=welcome)
+            async for item in attachment.feed:
+                yield wire.chat_frame(item)
+        finally:
+            session.feeds.discard(attachment.feed)
+            reader.cancel()
+
+    async def _hello(self, requests: AsyncIterator[Incoming]) -> v1.ChatHello:
+        """Return the first frame, which must be a valid hello and come soon."""
+        first: Incoming | None = None
+        with suppress(TimeoutError, StopAsyncIteration):
+            async with asyncio.timeout(self._replica.hello_seconds):
+                first = await anext(requests)
+        if isinstance(first, BadFrame):
+            raise first.error
+        if not isinstance(first, v1.ChatRequest) or first.WhichOneof("frame") != "hello":
+            raise acks.hello_required("the first frame must be a hello, sent at once")
+        validate(first)
+        return first.hello
+
+    async def _attach(
+        self, session: Session, hello: v1.ChatHello, who: Principal
+    ) -> tuple[v1.ChatWelcome, _Attachment]:
+        """Put the client on the session; as executor it takes the place of the one before."""
+        version = self._replica.protocol_version(hello.protocol_version)
+        executes = hello.role != v1.ATTACH_ROLE_OBSERVER
+        sender = frames.Sender(who.actor(v1.ACTOR_KIND_USER), hello.client_id, "", observer=not executes)
+        if executes:
+            frames.check_tools(hello.tools, "hello.tools")
+        check_position(session, await session.load(), hello.after_seq)
+        if executes and not (await session.load()).closed:
+            await session.commit(lambda draft: frames.attach(draft, sender, hello.tools))
+        state = await session.load()
+        _supersede(session, hello.client_id, executes=executes)
+        feed = session.follow(Wanted(hello.after_seq, not hello.durable_only, hello.max_unacked_events))
+        feed.client_id, feed.executes, feed.reads = hello.client_id, executes, True
+        try:
+            row = await self._replica.services.log.row(session.session_id)
+        except BaseException:
+            session.feeds.discard(feed)
+            raise
+        assert row is not None, "a loaded session has a row"
+        welcome = v1.ChatWelcome(
+            session=row.session,
+            attachment_id=new_id("attachment"),
+            role=v1.ATTACH_ROLE_EXECUTOR if executes else v1.ATTACH_ROLE_OBSERVER,
+            executor_epoch=state.executor_epoch if executes else 0,
+            head_seq=state.head_seq,
+            oldest_seq=session.oldest_seq,
+            limits=self._replica.limits(),
+            protocol_version=version,
+            replica_id=self._replica.replica_id,
+            notices=self._replica.notices,
+        )
+        return welcome, _Attachment(session, feed, sender)
+
+    async def _read(self, requests: AsyncIterator[Incoming], attachment: _Attachment) -> None:
+        """Take frames one at a time, until the client has no more or breaks the rules of the stream."""
+        feed = attachment.feed
+        try:
+            async for request in requests:
+                feed.last_received = time.monotonic()
+                await self._take(request, attachment)
+            feed.half_close()
+        except ServiceError as error:
+            feed.end(error)
+        except Exception:  # noqa: BLE001 - forwarded to the writer, which ends the stream
+            _log.exception("a stream's reader failed", session_id=attachment.session.session_id)
+            feed.end(Bug())
+
+    async def _take(self, request: Incoming, attachment: _Attachment) -> None:
+        """Act on one frame; what is wrong with a frame is answered, what is wrong with the stream is raised."""
+        if isinstance(request, BadFrame):
+            if not request.frame_id:
+                raise request.error
+            attachment.feed.answer(acks.rejected(request.frame_id, request.error))
+            return
+        assert isinstance(request, v1.ChatRequest), "Chat takes chat requests"
+        kind = request.WhichOneof("frame")
+        if kind == "hello":
+            raise acks.hello_required("a stream takes one hello; open another stream to attach again")
+        if kind in intake.DURABLE and not request.frame_id:
+            raise acks.frame_id_required()
+        try:
+            if kind is None:
+                raise acks.unsupported()
+            validate(request)
+            if kind in intake.DURABLE:
+                ack = await self._commit(request, attachment)
+                attachment.feed.answer(ack)
+            else:
+                self._ephemeral(request, attachment)
+        except ServiceError as error:
+            attachment.feed.answer(acks.rejected(request.frame_id, error))
+
+    async def _commit(self, request: v1.ChatRequest, attachment: _Attachment) -> v1.FrameAck:
+        before = attachment.sender
+        sender = frames.Sender(before.actor, before.client_id, request.frame_id, observer=before.observer)
+        committed = await intake.submit(attachment.session, self._replica.services.approvals, sender, request)
+        return acks.accepted(request.frame_id, committed)
+
+    def _ephemeral(self, request: v1.ChatRequest, attachment: _Attachment) -> None:
+        feed, session = attachment.feed, attachment.session
+        if request.HasField("ack"):
+            feed.acknowledge(request.ack.seq)
+        elif request.HasField("ping"):
+            feed.answer(heartbeat(session.head_seq, request.ping.nonce))
+        elif attachment.sender.observer:
+            raise CallerError(v1.ERROR_REASON_NOT_EXECUTOR, "only the executor reports progress")
+        elif _may_report(attachment.progress):
+            session.show(request.tool_progress, but=feed)
+
+
+def check_position(session: Session, state: State, after_seq: int) -> None:
+    """Refuse to replay from beyond the log, or from what is compacted."""
+    oldest, head = session.oldest_seq, state.head_seq
+    metadata = {"oldestSeq": str(oldest), "headSeq": str(head)}
+    if after_seq > head:
+        message = f"after_seq {after_seq} is ahead of the log, which ends at {head}; is this the right environment?"
+        raise CallerError(v1.ERROR_REASON_SEQ_AHEAD_OF_LOG, message, metadata=metadata)
+    if after_seq + 1 < oldest:
+        message = f"events before {oldest} are compacted; call GetSession and go on with after_seq {oldest - 1}"
+        raise CallerError(v1.ERROR_REASON_SEQ_COMPACTED, message, metadata=metadata)
+
+
+def _supersede(session: Session, client_id: str, *, executes: bool) -> None:
+    """End the client's own older stream, and that of another executor."""
+    error = CallerError(v1.ERROR_REASON_ATTACHMENT_SUPERSEDED, "a newer stream of this session took over")
+    for feed in session.feeds:
+        if feed.client_id == client_id or (executes and feed.executes):
+            feed.end(error)
+
+
+def _may_report(moments: list[float]) -> bool:
+    """Let 20 reports of progress a second through."""
+    now = time.monotonic()
+    moments[:] = [moment for moment in moments if now - moment < 1]
+    if len(moments) >= _MOST_PROGRESS_A_SECOND:
+        return False
+    moments.append(now)
+    return True

@@ -1,0 +1,107 @@
+"""grpc.health.v1: is this replica fit to serve, and what does it depend on.
+
+Names: "", each service's full name, `dependency.NAME`. Only a required dependency or draining makes "" and the
+services NOT_SERVING; the other dependencies tell their own state alone.
+
+Written here because the stock servicer writes to watchers while it holds the lock that setting a state needs, and its
+watch is no generator, which tracing interceptors expect.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc.aio
+from grpc_health.v1 import health_pb2
+
+SERVICE: Final = "grpc.health.v1.Health"
+DEPENDENCIES: Final = ("postgres", "redis", "llm", "background")
+REQUIRED: Final = frozenset({"postgres"})
+PREFIX: Final = "dependency."
+
+_Response = health_pb2.HealthCheckResponse
+
+if TYPE_CHECKING:
+    AnyContext = grpc.aio.ServicerContext[Any, Any]
+
+
+class Health:
+    """The states of this replica, told to whoever checks or watches."""
+
+    def __init__(
+        self,
+        services: Iterable[str],
+        *,
+        dependencies: Iterable[str] = DEPENDENCIES,
+        required: frozenset[str] = REQUIRED,
+    ) -> None:
+        """Start with all serving, but for what depends on a required dependency: that is told by its first probe."""
+        self._services = ("", *services)
+        self._dependencies = {name: name not in required for name in dependencies}
+        self._required = required & self._dependencies.keys()
+        self._draining = False
+        self._changed = asyncio.Event()
+
+    def set(self, name: str, serving: bool) -> None:
+        """Set the state of `dependency.NAME`."""
+        dependency = name.removeprefix(PREFIX)
+        if dependency not in self._dependencies:
+            raise KeyError(name)
+        if self._dependencies[dependency] != serving:
+            self._dependencies[dependency] = serving
+            self._notify()
+
+    def draining(self) -> None:
+        """Make "" and every service NOT_SERVING for good."""
+        self._draining = True
+        self._notify()
+
+    @property
+    def serving(self) -> bool:
+        """Whether "" and the services are SERVING."""
+        return not self._draining and all(self._dependencies[name] for name in self._required)
+
+    def state(self, name: str) -> bool | None:
+        """Return whether a name is SERVING; None when there is no such name."""
+        if name in self._services:
+            return self.serving
+        if name.startswith(PREFIX):
+            return self._dependencies.get(name.removeprefix(PREFIX))
+        return None
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Return the handler of grpc.health.v1.Health."""
+        parse, serialise = health_pb2.HealthCheckRequest.FromString, _Response.SerializeToString
+        methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            "Check": grpc.unary_unary_rpc_method_handler(self._check, parse, serialise),
+            "Watch": grpc.unary_stream_rpc_method_handler(self._watch, parse, serialise),
+        }
+        return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+    async def _check(self, request: health_pb2.HealthCheckRequest, context: "AnyContext") -> _Response:
+        state = self.state(request.service)
+        if state is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, 'no such service: ask for "" or a service\'s full name')
+        return _Response(status=_status(state))
+
+    async def _watch(self, request: health_pb2.HealthCheckRequest, _context: "AnyContext") -> AsyncIterator[_Response]:
+        told = None
+        while True:
+            changed = self._changed
+            status = _status(self.state(request.service))
+            if status != told:
+                told = status
+                yield _Response(status=status)
+            else:
+                await changed.wait()
+
+    def _notify(self) -> None:
+        # Watchers hold the old event, so one that is being told something misses nothing.
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+def _status(state: bool | None) -> int:
+    if state is None:
+        return _Response.SERVICE_UNKNOWN
+    return _Response.SERVING if state else _Response.NOT_SERVING

@@ -1,0 +1,66 @@
+"""What every service of this replica shares."""
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from agent_runtime import v1
+from agent_runtime_server.core.errors import CallerError
+from agent_runtime_server.engine.hub import Hub
+from agent_runtime_server.engine.reviews import Reviews
+from agent_runtime_server.engine.session import Services
+from agent_runtime_server.rpc.service import MAX_FRAME_BYTES
+
+PROTOCOL_VERSION = 1
+
+
+@dataclass(slots=True)
+class Replica:
+    """This process among its equals."""
+
+    replica_id: str
+    version: str
+    hub: Hub
+    reviews: Reviews
+    services: Services
+    tasks: asyncio.TaskGroup
+    heartbeat_seconds: float
+    client_idle_seconds: float
+    max_stream_age_seconds: float = 3300
+    hello_seconds: float = 10
+    notices: tuple[str, ...] = ()
+    draining: bool = False
+    streams: int = 0
+    ending: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def limits(self) -> v1.StreamLimits:
+        """Return the limits and timing of a stream."""
+        limits = v1.StreamLimits(max_frame_bytes=MAX_FRAME_BYTES)
+        limits.heartbeat_interval.FromTimedelta(timedelta(seconds=self.heartbeat_seconds))
+        limits.client_idle_timeout.FromTimedelta(timedelta(seconds=self.client_idle_seconds))
+        limits.max_stream_age.FromTimedelta(timedelta(seconds=self.max_stream_age_seconds))
+        return limits
+
+    def refuse_draining(self) -> None:
+        """Refuse a new stream while this replica shuts down."""
+        if self.draining:
+            raise draining()
+
+    def protocol_version(self, asked: int) -> int:
+        """Return the behaviour version in force for a client that implements `asked`."""
+        if asked < PROTOCOL_VERSION:
+            raise CallerError(
+                v1.ERROR_REASON_PROTOCOL_VERSION_UNSUPPORTED,
+                f"protocol_version {asked} is not supported; this server speaks {PROTOCOL_VERSION}",
+                metadata={"min": str(PROTOCOL_VERSION), "max": str(PROTOCOL_VERSION)},
+            )
+        return min(asked, PROTOCOL_VERSION)
+
+
+def draining() -> CallerError:
+    """Return the error of a stream that ends because its replica does."""
+    return CallerError(
+        v1.ERROR_REASON_SERVER_DRAINING,
+        "this replica is shutting down; reconnect with the last seq",
+        retry_delay=timedelta(seconds=1),
+    )

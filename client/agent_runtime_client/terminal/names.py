@@ -1,45 +1,42 @@
 """The contract's enum values as people say them."""
 
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Any, Final
 
 from agent_runtime import v1
 
 
-class _Enum(Protocol):
-    def Name(self, number: int) -> str: ...  # noqa: N802 - protobuf's name
-
-
-def _words(enum: _Enum, number: int, prefix: str) -> str:
+def _words(name: Callable[[Any], str], number: int, prefix: str) -> str:
     try:
-        name = enum.Name(number)
+        found = name(number)
     except ValueError:
         return f"unknown ({number})"
-    return name.removeprefix(prefix).replace("_", " ").lower()
+    return found.removeprefix(prefix).replace("_", " ").lower()
 
 
 def turn_state(state: "v1.TurnState.ValueType") -> str:
     """Such as `waiting for approval`."""
-    return _words(v1.TurnState, state, "TURN_STATE_")
+    return _words(v1.TurnState.Name, state, "TURN_STATE_")
 
 
 def session_state(state: "v1.SessionState.ValueType") -> str:
     """Such as `idle`."""
-    return _words(v1.SessionState, state, "SESSION_STATE_")
+    return _words(v1.SessionState.Name, state, "SESSION_STATE_")
 
 
 def approval_state(state: "v1.ApprovalState.ValueType") -> str:
     """Such as `pending`."""
-    return _words(v1.ApprovalState, state, "APPROVAL_STATE_")
+    return _words(v1.ApprovalState.Name, state, "APPROVAL_STATE_")
 
 
 def risk(level: "v1.RiskLevel.ValueType") -> str:
     """Such as `medium`; a risk nobody set counts as high."""
-    return "high" if level == v1.RISK_LEVEL_UNSPECIFIED else _words(v1.RiskLevel, level, "RISK_LEVEL_")
+    return "high" if level == v1.RISK_LEVEL_UNSPECIFIED else _words(v1.RiskLevel.Name, level, "RISK_LEVEL_")
 
 
 def result_status(status: "v1.ToolResult.Status.ValueType") -> str:
     """Such as `timed out`."""
-    return _words(v1.ToolResult.Status, status, "STATUS_")
+    return _words(v1.ToolResult.Status.Name, status, "STATUS_")
 
 
 def recovery_cause(cause: "v1.TurnRecovered.Cause.ValueType") -> str:
@@ -67,7 +64,7 @@ def routing_basis(decided: v1.RoutingDecided) -> str:
     source = _SOURCES.get(decided.source, "unknown source")
     if decided.confidence == v1.ROUTING_CONFIDENCE_UNSPECIFIED:
         return source
-    sure = _words(v1.RoutingConfidence, decided.confidence, "ROUTING_CONFIDENCE_")
+    sure = _words(v1.RoutingConfidence.Name, decided.confidence, "ROUTING_CONFIDENCE_")
     return f"{source}, {sure} confidence"
 
 

@@ -48,6 +48,7 @@ class Services:
     limits: Limits
     clock: Clock
     new_id: IdFactory
+    committed: Callable[[Sequence[StoredEvent]], None]  # told of every commit of this replica
 
 
 class FencedError(Exception):
@@ -106,10 +107,11 @@ class Session:
         """Tell whether nothing more is to come without a client frame."""
         return self._turn_state in _AT_REST
 
-    def show(self, item: Ephemeral) -> None:
-        """Hand something ephemeral to every feed."""
+    def show(self, item: Ephemeral, *, but: Feed | None = None) -> None:
+        """Hand something ephemeral to every feed, except to the one it came from."""
         for feed in self.feeds:
-            feed.offer((item,))
+            if feed is not but:
+                feed.offer((item,))
 
     def follow(self, wanted: Wanted) -> Feed:
         """Add a feed."""
@@ -202,7 +204,7 @@ class Session:
         known = await self._services.log.frame(frame.scope, frame.frame_id) if frame is not None else None
         if known is None or frame is None:
             raise refusal
-        return _duplicate(frame, *known)
+        return duplicate(frame, *known)
 
     def _draft(self, state: State) -> Draft:
         services = self._services
@@ -221,12 +223,13 @@ class Session:
         if appended.outcome is Outcome.DUPLICATE:
             self._forget()
             assert frame is not None, "only frames are duplicates"
-            return _duplicate(frame, appended.frame_seq, appended.frame_digest)
+            return duplicate(frame, appended.frame_seq, appended.frame_digest)
         if appended.outcome is Outcome.CONFLICT:
             self._forget()
             return None
         self.lease_epoch = appended.lease_epoch if appended.lease_mine else None
         self._publish(state, append.events)
+        self._services.committed(append.events)
         if runnable and self.lease_epoch is not None:
             self._on_runnable(self)
         return Committed(draft.frame_seq)
@@ -278,7 +281,8 @@ class Session:
         self._interrupt = interrupt
 
 
-def _duplicate(frame: Frame, seq: int, digest: bytes) -> Committed:
+def duplicate(frame: Frame, seq: int, digest: bytes) -> Committed:
+    """Answer a frame that is known; raises IDEMPOTENCY_KEY_REUSED when its payload is another one."""
     if digest != frame.digest:
         message = f"frame_id {frame.frame_id} was used before with another payload; use a new one"
         raise CallerError(v1.ERROR_REASON_IDEMPOTENCY_KEY_REUSED, message)

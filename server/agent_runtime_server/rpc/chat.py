@@ -14,7 +14,6 @@ from agent_runtime_server.core.ids import new_id
 from agent_runtime_server.engine import frames, intake
 from agent_runtime_server.engine.feed import Feed, Wanted, heartbeat
 from agent_runtime_server.engine.session import Session
-from agent_runtime_server.engine.turn import State
 from agent_runtime_server.rpc import acks, wire
 from agent_runtime_server.rpc.principal import Principal, principal
 from agent_runtime_server.rpc.replica import Replica
@@ -95,8 +94,9 @@ class ChatService:
         sender = frames.Sender(who.actor(v1.ACTOR_KIND_USER), hello.client_id, "", observer=not executes)
         if executes:
             frames.check_tools(hello.tools, "hello.tools")
-        check_position(session, await session.load(), hello.after_seq)
-        if executes and not (await session.load()).closed:
+        state = await session.load()
+        check_position(session.oldest_seq, state.head_seq, hello.after_seq)
+        if executes and not state.closed:
             await session.commit(lambda draft: frames.attach(draft, sender, hello.tools))
         state = await session.load()
         _supersede(session, hello.client_id, executes=executes)
@@ -179,9 +179,8 @@ class ChatService:
             session.show(request.tool_progress, but=feed)
 
 
-def check_position(session: Session, state: State, after_seq: int) -> None:
+def check_position(oldest: int, head: int, after_seq: int) -> None:
     """Refuse to replay from beyond the log, or from what is compacted."""
-    oldest, head = session.oldest_seq, state.head_seq
     metadata = {"oldestSeq": str(oldest), "headSeq": str(head)}
     if after_seq > head:
         message = f"after_seq {after_seq} is ahead of the log, which ends at {head}; is this the right environment?"

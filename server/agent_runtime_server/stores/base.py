@@ -143,6 +143,15 @@ class ListedApproval:
 
 
 @dataclass(frozen=True, slots=True)
+class FeedPlace:
+    """A place in the feed over all sessions: behind this event."""
+
+    xid: int
+    session_id: str = ""
+    seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Taken:
     """A runnable session whose lease this replica has just taken; `drained` when its owner let go of it."""
 
@@ -185,6 +194,16 @@ class EventLog(Protocol):
         """Return events with a higher seq in order, at most `limit` and about 2 MiB."""
         ...
 
+    async def feed(
+        self, tenant: str, place: FeedPlace, limit: int
+    ) -> tuple[Sequence[tuple[StoredEvent, FeedPlace]], FeedPlace]:
+        """Return events of all sessions behind a place, below which nothing can be committed any more."""
+        ...
+
+    async def feed_end(self) -> FeedPlace:
+        """Return the place behind everything committed."""
+        ...
+
     async def frame(self, scope: str, frame_id: str) -> tuple[int, bytes] | None:
         """Return the seq and digest of a known frame."""
         ...
@@ -207,6 +226,10 @@ class ApprovalStore(Protocol):
 
     async def replace_claim(self, before: int, approval: v1.Approval, frame: Frame) -> bool:
         """Store a changed claim; False when the revision is not `before` any more or the frame is known."""
+        ...
+
+    async def changed_since(self, xid: int) -> bool:
+        """Tell whether this or a later transaction has changed an approval."""
         ...
 
     async def horizon(self) -> int:

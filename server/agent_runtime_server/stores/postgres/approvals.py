@@ -61,6 +61,11 @@ class PostgresApprovals:
         )  # fmt: skip
         return row is not None
 
+    async def changed_since(self, xid: int) -> bool:
+        """Tell whether this or a later transaction has changed an approval."""
+        row = await self._database.fetchrow("SELECT 1 FROM approvals WHERE commit_xid >= $1 LIMIT 1", xid)
+        return row is not None
+
     async def horizon(self) -> int:
         """Return a transaction number below which everything is committed or gone."""
         row = await self._database.fetchrow("SELECT (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint AS xid")

@@ -10,6 +10,7 @@ from agent_runtime import v1
 from agent_runtime_server.stores.base import (
     Append,
     Appended,
+    FeedPlace,
     Loaded,
     NewSession,
     SessionQuery,
@@ -50,6 +51,12 @@ _EXISTING = f"""SELECT {_ROW} FROM sessions
 _UPDATE = f"""UPDATE sessions SET title = coalesce($4, title), labels = coalesce($5, labels),
     expire_time = CASE WHEN $6 THEN $7 ELSE expire_time END
     WHERE session_id = $2 AND ($3 = '' OR xmin::text = $3) RETURNING {_ROW}"""
+
+_FEED = """SELECT e.session_id, e.seq, e.kind, e.payload, e.commit_xid
+    FROM session_events e JOIN sessions s USING (session_id)
+    WHERE s.tenant = $1 AND e.commit_xid >= $2 AND e.commit_xid < $5
+      AND (e.commit_xid, e.session_id, e.seq) > ($2, $3, $4)
+    ORDER BY e.commit_xid, e.session_id, e.seq LIMIT $6"""
 
 _EVENTS = "SELECT seq, kind, payload FROM session_events WHERE session_id = $1 AND seq > $2 ORDER BY seq LIMIT $3"
 
@@ -122,6 +129,27 @@ class PostgresLog:
                 break
             page.append(StoredEvent(row["seq"], row["kind"], row["payload"]))
         return page
+
+    async def feed(
+        self, tenant: str, place: FeedPlace, limit: int
+    ) -> tuple[Sequence[tuple[StoredEvent, FeedPlace]], FeedPlace]:
+        """Return events of all sessions behind a place, and the place behind the page."""
+        end = await self.feed_end()
+        rows = await self._database.fetch(_FEED, tenant, place.xid, place.session_id, place.seq, end.xid, limit)
+        page = [
+            (
+                StoredEvent(row["seq"], row["kind"], row["payload"]),
+                FeedPlace(row["commit_xid"], row["session_id"], row["seq"]),
+            )
+            for row in rows
+        ]
+        return page, page[-1][1] if len(page) == limit else end
+
+    async def feed_end(self) -> FeedPlace:
+        """Return the place below which nothing can be committed any more."""
+        row = await self._database.fetchrow("SELECT (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint AS xid")
+        assert row is not None, "a SELECT without FROM has a row"
+        return FeedPlace(row["xid"])
 
     async def frame(self, scope: str, frame_id: str) -> tuple[int, bytes] | None:
         """Return the seq and digest of a known frame."""

@@ -1,0 +1,98 @@
+"""EventService: read-only feeds."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Collection
+
+from agent_runtime import v1
+from agent_runtime_server.core.errors import invalid
+from agent_runtime_server.engine.feed import Wanted, heartbeat
+from agent_runtime_server.rpc import wire
+from agent_runtime_server.rpc.chat import check_position
+from agent_runtime_server.rpc.pages import make_token, read_token
+from agent_runtime_server.rpc.principal import principal
+from agent_runtime_server.rpc.replica import Replica, draining
+from agent_runtime_server.rpc.service import Call, Outgoing
+from agent_runtime_server.stores.base import FeedPlace, StoredEvent
+
+_BOUND_TO = "events"
+_PAGE = 500
+_POLL_SECONDS = 1.0
+_KINDS = {name.name: name.number for name in v1.SessionEvent.DESCRIPTOR.oneofs_by_name["payload"].fields}
+
+
+class EventService:
+    """Follows one session, or all."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+
+    async def subscribe_events(self, request: v1.SubscribeEventsRequest, call: Call) -> AsyncGenerator[Outgoing, None]:
+        """Yield events, ephemeral frames where asked for, and heartbeats."""
+        self._replica.refuse_draining()
+        kinds = _wanted_kinds(request)
+        tenant = principal(call).tenant
+        frames = self._one(request, tenant, kinds) if request.session_id else self._all(request, tenant, kinds)
+        async for frame in frames:
+            yield frame
+
+    async def _one(
+        self, request: v1.SubscribeEventsRequest, tenant: str, kinds: Collection[int]
+    ) -> AsyncGenerator[Outgoing, None]:
+        if request.resume_token:
+            raise invalid("resume_token", "exclusive", "use after_seq with session_id, resume_token without")
+        session = await self._replica.hub.session(request.session_id, tenant)
+        state = await session.load()
+        check_position(session.oldest_seq, state.head_seq, request.after_seq)
+        feed = session.follow(Wanted(request.after_seq, ephemeral=request.include_deltas))
+        try:
+            async for item in feed:
+                hidden = isinstance(item, StoredEvent) and item.kind not in kinds
+                frame = None if hidden else wire.feed_frame(item)
+                if frame is not None:
+                    yield frame
+        finally:
+            session.feeds.discard(feed)
+
+    async def _all(
+        self, request: v1.SubscribeEventsRequest, tenant: str, kinds: Collection[int]
+    ) -> AsyncGenerator[Outgoing, None]:
+        if request.after_seq or request.include_deltas:
+            raise invalid("session_id", "required", "after_seq and include_deltas are for one session")
+        log = self._replica.services.log
+        place = _place(request.resume_token) if request.resume_token else await log.feed_end()
+        last_sent, told = time.monotonic(), False
+        while not self._replica.ending.is_set():
+            page, place = await log.feed(tenant, place, _PAGE)
+            for event, event_place in page:
+                if event.kind in kinds:
+                    last_sent = time.monotonic()
+                    yield wire.feed_event(event, _token(event_place))
+            if len(page) == _PAGE:
+                continue
+            if not told:
+                told = True
+                yield v1.SubscribeEventsResponse(resume_token=_token(place), caught_up=v1.CaughtUp())
+            if time.monotonic() - last_sent > self._replica.heartbeat_seconds:
+                last_sent = time.monotonic()
+                yield v1.SubscribeEventsResponse(resume_token=_token(place), heartbeat=heartbeat(0))
+            await asyncio.sleep(min(_POLL_SECONDS, self._replica.heartbeat_seconds / 3))
+        raise draining()
+
+
+def _wanted_kinds(request: v1.SubscribeEventsRequest) -> Collection[int]:
+    for index, name in enumerate(request.event_types):
+        if name not in _KINDS:
+            raise invalid(
+                f"event_types[{index}]", "known", f"there is no event {name[:64]!r}; see SessionEvent.payload"
+            )
+    return {_KINDS[name] for name in request.event_types} or set(_KINDS.values())
+
+
+def _token(place: FeedPlace) -> str:
+    return make_token(_BOUND_TO, (place.xid, place.session_id, place.seq))
+
+
+def _place(token: str) -> FeedPlace:
+    xid, session_id, seq = read_token(token, _BOUND_TO, (int, str, int))
+    return FeedPlace(int(xid), str(session_id), int(seq))

@@ -1,0 +1,105 @@
+"""SessionService: life cycle and history."""
+
+from datetime import UTC
+
+from agent_runtime import v1
+from agent_runtime_server.core.errors import CallerError, invalid
+from agent_runtime_server.engine import lifecycle
+from agent_runtime_server.rpc import wire
+from agent_runtime_server.rpc.chat import check_position
+from agent_runtime_server.rpc.pages import fingerprint, make_token, page_size, read_place
+from agent_runtime_server.rpc.principal import Principal, principal
+from agent_runtime_server.rpc.replica import Replica
+from agent_runtime_server.rpc.service import Call
+from agent_runtime_server.stores.base import SessionQuery, SessionRow
+
+_UPDATABLE = ("title", "labels", "expire_time")
+
+
+class SessionService:
+    """Session life cycle and history."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._log = replica.services.log
+
+    async def create_session(self, request: v1.CreateSessionRequest, call: Call) -> v1.CreateSessionResponse:
+        """Make a session, or return the one that an earlier try made."""
+        self._replica.refuse_draining()
+        who = principal(call)
+        wish = lifecycle.Wish(
+            owner=who.actor(v1.ACTOR_KIND_USER),
+            tenant=who.tenant,
+            request_id=request.request_id,
+            session_id=request.session_id,
+            agent_id=request.agent_id,
+            title=request.title,
+            labels=request.labels,
+        )
+        session, created = await lifecycle.create(self._replica.services, wish)
+        return v1.CreateSessionResponse(session=session, created=created)
+
+    async def get_session(self, request: v1.GetSessionRequest, call: Call) -> v1.GetSessionResponse:
+        """Return one session."""
+        return v1.GetSessionResponse(session=(await self._row(request.session_id, principal(call))).session)
+
+    async def _row(self, session_id: str, who: Principal) -> SessionRow:
+        row = await self._log.row(session_id)
+        if row is None or row.tenant != who.tenant:
+            raise CallerError(v1.ERROR_REASON_SESSION_NOT_FOUND, f"there is no session {session_id}")
+        return row
+
+    async def list_sessions(self, request: v1.ListSessionsRequest, call: Call) -> v1.ListSessionsResponse:
+        """Return a page of the caller's sessions, newest first."""
+        limit = page_size(request.page_size, 50, 500)
+        bound_to = fingerprint(request, "page_token", "page_size")
+        query = SessionQuery(
+            tenant=principal(call).tenant,
+            limit=limit + 1,
+            before=read_place(request.page_token, bound_to),
+            states=request.states,
+            labels=request.labels,
+        )
+        rows = await self._log.list_sessions(query)
+        response = v1.ListSessionsResponse(sessions=[row.session for row in rows[:limit]])
+        if len(rows) > limit:
+            last = rows[limit - 1].session
+            moment = last.create_time.ToDatetime(UTC).isoformat()
+            response.next_page_token = make_token(bound_to, (moment, last.session_id))
+        return response
+
+    async def update_session(self, request: v1.UpdateSessionRequest, call: Call) -> v1.UpdateSessionResponse:
+        """Change title, labels or expiry."""
+        paths = request.update_mask.paths
+        for index, path in enumerate(paths):
+            if path not in _UPDATABLE:
+                raise invalid(f"update_mask.paths[{index}]", "update_mask.known", f"use {', '.join(_UPDATABLE)}")
+        await self._row(request.session.session_id, principal(call))
+        given = request.session
+        expires = given.expire_time.ToDatetime(UTC) if given.HasField("expire_time") else None
+        row = await self._log.update(
+            given.session_id,
+            given.etag,
+            given.title if "title" in paths else None,
+            given.labels if "labels" in paths else None,
+            expires,
+            set_expire="expire_time" in paths,
+        )
+        if row is None:
+            raise invalid("session.etag", "etag.current", "the session has changed; read it again and use its etag")
+        return v1.UpdateSessionResponse(session=row.session)
+
+    async def close_session(self, request: v1.CloseSessionRequest, call: Call) -> v1.CloseSessionResponse:
+        """End a session and cancel its turn."""
+        who = principal(call)
+        session = await self._replica.hub.session(request.session_id, who.tenant)
+        await lifecycle.close(session, request.reason, who.actor(v1.ACTOR_KIND_USER))
+        return v1.CloseSessionResponse(session=(await self._row(request.session_id, who)).session)
+
+    async def list_session_events(self, request: v1.ListSessionEventsRequest, call: Call) -> bytes:
+        """Return a page of the event log."""
+        session = (await self._row(request.session_id, principal(call))).session
+        check_position(session.oldest_seq, session.head_seq, request.after_seq)
+        limit = page_size(request.page_size, 100, 1000)
+        events = await self._log.events(request.session_id, request.after_seq, limit)
+        return wire.event_page(events, request.after_seq, session.head_seq)

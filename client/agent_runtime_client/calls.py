@@ -17,7 +17,7 @@ from agent_runtime_client.records import Entry, Records
 from agent_runtime_client.tasks import Tasks
 from agent_runtime_client.tools.executor import ToolExecutor
 
-_MOST_PROGRESS: Final = 32 * 1024
+_MOST_PROGRESS: Final = 16 * 1024
 _MOST_MESSAGE: Final = 8 * 1024
 _TOO_BIG: Final = frozenset({"FRAME_TOO_LARGE", "VALIDATION_FAILED"})
 
@@ -154,6 +154,8 @@ class Calls:
             result = _result(call.call_id, _Status.STATUS_TIMED_OUT, "the call's deadline passed")
         except ToolRefused as error:
             result = _result(call.call_id, _Status.STATUS_REJECTED, str(error))
+        except ClientError as error:
+            result = _result(call.call_id, _Status.STATUS_FAILED, str(error))
         except Exception as error:  # noqa: BLE001 - whatever a tool raises is that call's failure
             result = _result(call.call_id, _Status.STATUS_FAILED, f"{type(error).__name__}: {error}")
         result.call_id = call.call_id

@@ -9,6 +9,7 @@ ClientError
 ├── Rejected                 one frame was refused; the stream lives on
 ├── ChatClosed               the chat or the review was closed by this side
 ├── JournalFailed            the journal of tool calls cannot be kept
+├── ToolFailed               a local tool could not do what the call asks for
 └── ToolRefused              a local tool will not do what the call asks for
 """
 
@@ -80,6 +81,10 @@ class ChatClosed(ClientError):
 
 class JournalFailed(ClientError):
     """The journal of tool calls cannot be opened or written."""
+
+
+class ToolFailed(ClientError):
+    """A local tool could not do what the call asks for; the text is for the model."""
 
 
 class ToolRefused(ClientError):

@@ -66,20 +66,20 @@ def _parse_json(text: str, most_bytes: int) -> object:
     try:
         raw = text.encode()
     except UnicodeEncodeError:
-        raise BadArguments("The arguments contain half of a surrogate pair.") from None
+        raise BadArguments("The text contains half of a surrogate pair.") from None
     if len(raw) > most_bytes:
-        raise BadArguments(f"The arguments have {len(raw)} bytes; at most {most_bytes} are taken.")
+        raise BadArguments(f"The text has {len(raw)} bytes; at most {most_bytes} are taken.")
     try:
         # The strict parser refuses NaN, infinite numbers, lone surrogates and deep nesting;
         # the second one keeps large integers exact and sees duplicate keys.
         orjson.loads(raw)
         value: object = json.loads(raw, object_pairs_hook=_unique)
     except RecursionError:
-        raise BadArguments("The arguments are nested too deep.") from None
+        raise BadArguments("The text is nested too deep.") from None
     except BadArguments:
         raise
     except ValueError as error:
-        raise BadArguments(f"The arguments are not valid JSON: {error}.") from None
+        raise BadArguments(f"The text is not valid JSON: {error}.") from None
     return value
 
 
@@ -160,7 +160,7 @@ def _parse_schema(schema_json: str) -> Arguments:
     try:
         schema = _parse_json(schema_json, _MOST_SCHEMA_BYTES)
     except BadArguments as error:
-        raise BadSchema(str(error).replace("The arguments", "The schema")) from None
+        raise BadSchema(f"The schema cannot be read. {error}") from None
     if not isinstance(schema, dict):
         raise BadSchema(f"The schema must be a JSON object, not {_kind(schema)}.")
     if schema.get("type", "object") != "object":

@@ -1,7 +1,8 @@
 """Bounds the work of checking a value against a schema before the check is begun.
 
-References can make a small schema visit one value exponentially often, and the validator cannot be interrupted.
-So the visits are counted first, with a budget; the count is an upper bound, it decides no validity.
+References can make a small schema visit one value exponentially often, and the validator, which recurses on the native
+stack, cannot be interrupted. So the visits are counted first, with a budget and a greatest depth; the count is an upper
+bound, it decides no validity.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,7 @@ from typing import Final, TypeAlias
 _Visit: TypeAlias = tuple[object, object]
 
 _BUDGET: Final = 50_000
+_DEEPEST: Final = 2_000
 _SAME_VALUE: Final = ("not", "if", "then", "else")
 _SAME_VALUE_LISTS: Final = ("allOf", "anyOf", "oneOf")
 _SAME_VALUE_MAPS: Final = ("dependentSchemas", "dependencies")
@@ -24,17 +26,19 @@ class Effort:
         self._schema = schema
 
     def of(self, value: object) -> int | None:
-        """Return the number of visits, or None when it is above the budget."""
+        """Return the number of visits, or None when they are too many or too deep."""
         visits = 0
-        pending: list[_Visit] = [(self._schema, value)]
+        pending: list[tuple[object, object, int]] = [(self._schema, value, 0)]
         while pending:
-            schema, part = pending.pop()
+            schema, part, depth = pending.pop()
             if not isinstance(schema, dict):
                 continue
+            if depth > _DEEPEST:
+                return None
             visits += 1 + _own_effort(schema, part)
             # What is queued will be visited: giving up early bounds the memory as well.
-            for visit in self._next(schema, part):
-                pending.append(visit)
+            for below, inner in self._next(schema, part):
+                pending.append((below, inner, depth + 1))
                 if visits + len(pending) > _BUDGET:
                     return None
         return visits if visits <= _BUDGET else None
@@ -43,8 +47,7 @@ class Effort:
         reference = schema.get("$ref")
         if isinstance(reference, str):
             yield self._target(reference), part
-        for key in _SAME_VALUE:
-            yield schema.get(key), part
+        yield from ((schema[key], part) for key in _SAME_VALUE if key in schema)
         for key in _SAME_VALUE_LISTS:
             yield from ((branch, part) for branch in _items(schema.get(key)))
         for key in _SAME_VALUE_MAPS:

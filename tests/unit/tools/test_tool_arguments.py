@@ -104,6 +104,16 @@ def test_schemas_that_explode_are_given_up_early(schema: dict[str, object]) -> N
     assert "too complex" in error_of(tool(schema), json.dumps(value))
 
 
+def test_a_check_that_would_go_too_deep_is_given_up() -> None:
+    schema: dict[str, object] = {"additionalProperties": {"$ref": "#"}}
+    for _ in range(100):
+        schema = {"allOf": [schema]}
+    value: object = {}
+    for _ in range(60):
+        value = {"a": value}
+    assert "too complex" in error_of(tool(schema), json.dumps(value))
+
+
 def test_recursive_schemas_work() -> None:
     schema = {
         "type": "object",

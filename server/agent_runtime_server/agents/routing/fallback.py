@@ -15,6 +15,7 @@ from agent_runtime_server.core.transcript import Answered, Entry
 
 _LONGEST_HEAD: Final = 600
 _BARE_WORDS: Final = 8
+_LEAST_SCORE: Final = 1.5  # a noun alone asks for nothing
 _SURE_MARGIN: Final = 2.0
 _UNDECIDED: Final = "ask"
 
@@ -77,7 +78,7 @@ def _quoted(match: re.Match[str]) -> str:
 
 def _decide(scores: Mapping[str, float], seen: Mapping[str, list[str]]) -> Guess:
     ranked = sorted(scores, key=lambda agent_id: -scores[agent_id])
-    if not ranked:
+    if not ranked or scores[ranked[0]] < _LEAST_SCORE:
         return Guess(_UNDECIDED, v1.ROUTING_CONFIDENCE_LOW, "no word tells what is asked for")
     margin = scores[ranked[0]] - (scores[ranked[1]] if len(ranked) > 1 else 0)
     if margin <= 0:

@@ -37,7 +37,7 @@ def parse(answer: str, agent_ids: Sequence[str]) -> Choice | str:
     for found in _objects(answer[:_LONGEST_ANSWER], agent_ids):
         agent_id = _agent(found.get("agent"), agent_ids)
         if agent_id is None:
-            unknown = unknown or str(found["agent"])[:64]
+            unknown = unknown or _quoted(found["agent"])
         else:
             confidence, probability = _confidence(found.get("confidence"))
             choice = Choice(agent_id, confidence, probability, _reasoning(found.get("reasoning")))
@@ -75,6 +75,10 @@ def _agent(value: object, agent_ids: Sequence[str]) -> str | None:
     return named[0] if len(named) == 1 else None
 
 
+def _quoted(value: object) -> str:
+    return repr(_clean(value[:64])) if isinstance(value, str) else "not a name"
+
+
 def _confidence(value: object) -> tuple["v1.RoutingConfidence.ValueType", float]:
     if isinstance(value, str):
         return _confidence_text(value)
@@ -105,6 +109,9 @@ def _confidence_number(number: float) -> tuple["v1.RoutingConfidence.ValueType",
 
 
 def _reasoning(value: object) -> str:
-    text = value if isinstance(value, str) else ""
+    return _clean(value) if isinstance(value, str) else ""
+
+
+def _clean(text: str) -> str:
     # JSON may hold half of a surrogate pair; the contract's strings may not.
     return text.encode(errors="replace").decode()

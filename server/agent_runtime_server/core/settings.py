@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -13,7 +14,6 @@ class TimeoutAction(StrEnum):
     REJECT = "reject"
     APPROVE = "approve"
     WAIT = "wait"
-    ESCALATE = "escalate"
 
 
 class Settings(BaseSettings):
@@ -42,4 +42,6 @@ class Settings(BaseSettings):
     turn_steps: int = Field(50, gt=0, description="most model calls of a turn")
     turn_handoffs: int = Field(5, ge=0, description="most changes of agent in a turn")
 
-    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+    drain_seconds: float = Field(2, ge=0, le=30, description="time streams have to leave at shutdown")
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="what is logged")

@@ -1,0 +1,277 @@
+"""The composition root: the only place that names concrete stores, models and services."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.metadata import version
+from typing import cast
+
+import grpc.aio
+import structlog
+from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
+from grpc_health.v1 import health_pb2
+
+from agent_runtime import v1
+from agent_runtime_server.agents.registry import builtin
+from agent_runtime_server.core import clock
+from agent_runtime_server.core.errors import StoreUnavailable
+from agent_runtime_server.core.ids import new_id
+from agent_runtime_server.core.settings import Settings
+from agent_runtime_server.embedded import embedded
+from agent_runtime_server.engine.draft import Limits
+from agent_runtime_server.engine.hub import Hub, Timing
+from agent_runtime_server.engine.reviews import Reviews
+from agent_runtime_server.engine.runner import Performer
+from agent_runtime_server.engine.session import Services
+from agent_runtime_server.llm.base import Model
+from agent_runtime_server.llm.openai import OpenAiModel
+from agent_runtime_server.mockllm.server import mock_server
+from agent_runtime_server.rpc.agents import AgentService
+from agent_runtime_server.rpc.chat import ChatService
+from agent_runtime_server.rpc.events import EventService
+from agent_runtime_server.rpc.health import Health
+from agent_runtime_server.rpc.hitl import HitlService
+from agent_runtime_server.rpc.probes import Prober
+from agent_runtime_server.rpc.reflection import Reflection
+from agent_runtime_server.rpc.replica import Replica, draining
+from agent_runtime_server.rpc.service import handlers
+from agent_runtime_server.rpc.sessions import SessionService
+from agent_runtime_server.rpc.system import SystemService
+from agent_runtime_server.stores.postgres.approvals import PostgresApprovals
+from agent_runtime_server.stores.postgres.database import Database, open_database
+from agent_runtime_server.stores.postgres.leases import PostgresLeases, Presence, announce
+from agent_runtime_server.stores.postgres.log import PostgresLog
+from agent_runtime_server.stores.postgres.migrations import migrate
+from agent_runtime_server.stores.postgres.writer import Writer
+from agent_runtime_server.stores.redis import Cache, open_cache
+
+_log = structlog.get_logger(__name__)
+
+MOCK_NOTICE = "The built-in mock model answers; set AGENT_RUNTIME_LLM_BASE_URL to reach a real one."
+
+_OPTIONS: Sequence[tuple[str, int]] = (
+    ("grpc.max_receive_message_length", 4 << 20),
+    ("grpc.max_send_message_length", 4 << 20),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.so_reuseport", 0),
+)
+_MOCK_DELAY_MS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The stores of this replica."""
+
+    database: Database
+    cache: Cache
+    writer: Writer
+    log: PostgresLog
+    approvals: PostgresApprovals
+    leases: PostgresLeases
+    presence: Presence
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that serves."""
+
+    address: str
+    replica: Replica
+
+
+@asynccontextmanager
+async def running(settings: Settings, host: str, port: int) -> AsyncIterator[Running]:
+    """Serve while the block runs, then drain; whatever background work fails ends the block."""
+    async with AsyncExitStack() as stack:
+        stores = await _open_stores(stack, settings)
+        model, notices = await _open_model(stack, settings)
+        async with asyncio.TaskGroup() as tasks:
+            replica = _replica(settings, stores, model, notices, tasks)
+            health, prober = _health(stores, model, replica)
+            background = [
+                tasks.create_task(stores.writer.run(), name="group commit"),
+                tasks.create_task(_keep_presence(stores.presence), name="presence"),
+                tasks.create_task(replica.hub.run(), name="hub"),
+                tasks.create_task(replica.reviews.run(), name="reviews"),
+                tasks.create_task(prober.run(), name="probes"),
+            ]
+            server = _server(replica, health, prober)
+            bound = server.add_insecure_port(f"{host}:{port}")
+            await prober.probe_all()
+            await server.start()
+            try:
+                yield Running(f"{host}:{bound}", replica)
+            finally:
+                await _drain(server, replica, health, settings.drain_seconds)
+                for task in reversed(background):  # the writer outlives those who write
+                    task.cancel()
+                    await asyncio.wait({task})
+
+
+async def _open_stores(stack: AsyncExitStack, settings: Settings) -> Stores:
+    database_url, redis_url = settings.database_url, settings.redis_url
+    if database_url is None or redis_url is None:
+        servers = await stack.enter_async_context(
+            embedded(settings.state_dir, want_postgres=database_url is None, want_redis=redis_url is None)
+        )
+        database_url, redis_url = database_url or servers.database_url, redis_url or servers.redis_url
+        _log.info("embedded servers run", joined=servers.joined, holder_pid=servers.holder_pid)
+    database = await stack.enter_async_context(open_database(database_url))
+    cache = await stack.enter_async_context(open_cache(redis_url))
+    await migrate(database)
+    presence = await stack.enter_async_context(announce(database_url))
+    lease = timedelta(seconds=settings.lease_seconds)
+    writer = Writer(database, presence.replica, lease)
+    return Stores(
+        database,
+        cache,
+        writer,
+        PostgresLog(database, writer, presence.replica),
+        PostgresApprovals(database),
+        PostgresLeases(database, presence.replica, lease),
+        presence,
+    )
+
+
+async def _open_model(stack: AsyncExitStack, settings: Settings) -> tuple[Model, tuple[str, ...]]:
+    """Return the model and what clients are to be told about it."""
+    base_url = settings.llm_base_url
+    notices: tuple[str, ...] = ()
+    if base_url is None:
+        mock = await stack.enter_async_context(mock_server(delay_ms=_MOCK_DELAY_MS))
+        base_url, notices = mock.base_url, (MOCK_NOTICE,)
+        _log.warning(MOCK_NOTICE)
+    key = settings.llm_api_key.get_secret_value() if settings.llm_api_key is not None else None
+    model = OpenAiModel(
+        base_url,
+        key,
+        first_token_seconds=settings.llm_first_token_seconds,
+        idle_seconds=settings.llm_idle_seconds,
+    )
+    stack.push_async_callback(model.aclose)
+    return model, notices
+
+
+def _replica(
+    settings: Settings, stores: Stores, model: Model, notices: tuple[str, ...], tasks: asyncio.TaskGroup
+) -> Replica:
+    reviews = Reviews(stores.approvals)
+    services = Services(
+        log=stores.log,
+        approvals=stores.approvals,
+        agents=builtin(),
+        limits=_limits(settings),
+        clock=clock.now,
+        new_id=new_id,
+        committed=reviews.committed,
+    )
+    performer = Performer(model, services, settings.stream_window_ms / 1000)
+    timing = Timing(
+        lease_seconds=settings.lease_seconds,
+        heartbeat_seconds=settings.heartbeat_seconds,
+        client_idle_seconds=settings.client_idle_seconds,
+    )
+    return Replica(
+        replica_id=f"{socket.gethostname()}:{os.getpid()}",
+        version=version("agent-runtime"),
+        hub=Hub(performer, stores.leases, timing),
+        reviews=reviews,
+        services=services,
+        tasks=tasks,
+        heartbeat_seconds=settings.heartbeat_seconds,
+        client_idle_seconds=settings.client_idle_seconds,
+        notices=notices,
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        model=settings.llm_model,
+        approval_seconds=settings.hitl_timeout,
+        approval_action=settings.hitl_timeout_action.value,
+        turn_seconds=settings.turn_seconds,
+        turn_steps=settings.turn_steps,
+        turn_handoffs=settings.turn_handoffs,
+    )
+
+
+def _services(replica: Replica, prober: Prober) -> dict[str, object]:
+    """Return every service by the name it has in the contract."""
+    return {
+        "ChatService": ChatService(replica),
+        "HitlService": HitlService(replica),
+        "SessionService": SessionService(replica),
+        "EventService": EventService(replica),
+        "AgentService": AgentService(replica),
+        "SystemService": SystemService(replica, prober.dependencies),
+    }
+
+
+def _descriptors() -> dict[str, ServiceDescriptor]:
+    files = {message.DESCRIPTOR.file for message in _ONE_OF_EACH_FILE}
+    return {name: service for file in files for name, service in file.services_by_name.items()}
+
+
+_ONE_OF_EACH_FILE = (
+    v1.ChatRequest,
+    v1.HitlRequest,
+    v1.GetSessionRequest,
+    v1.SubscribeEventsRequest,
+    v1.GetAgentRequest,
+    v1.GetServerStatusRequest,
+)
+
+
+def _health(stores: Stores, model: Model, replica: Replica) -> tuple[Health, Prober]:
+    health = Health(service.full_name for service in _descriptors().values())
+    probes: dict[str, Callable[[], Awaitable[None]]] = {
+        "postgres": stores.database.probe,
+        "redis": stores.cache.probe,
+        "llm": model.probe,
+        "background": replica.hub.probe,
+    }
+    return health, Prober(probes, health)
+
+
+def _server(replica: Replica, health: Health, prober: Prober) -> grpc.aio.Server:
+    descriptors = _descriptors()
+    server = grpc.aio.server(options=_OPTIONS)
+    ours = [handlers(descriptors[name], service) for name, service in _services(replica, prober).items()]
+    files: dict[str, FileDescriptor] = {descriptor.full_name: descriptor.file for descriptor in descriptors.values()}
+    files["grpc.health.v1.Health"] = cast(FileDescriptor, health_pb2.DESCRIPTOR)
+    server.add_generic_rpc_handlers((*ours, health.handler(), *Reflection(files).handlers()))
+    return server
+
+
+async def _keep_presence(presence: Presence) -> None:
+    """Show every second that this replica lives."""
+    while True:
+        await asyncio.sleep(1)
+        try:
+            await presence.keep()
+        except StoreUnavailable:
+            continue
+
+
+async def _drain(server: grpc.aio.Server, replica: Replica, health: Health, seconds: float) -> None:
+    """Say that this replica goes, give its streams time to leave, end those that stay."""
+    replica.draining = True
+    health.draining()
+    go_away = v1.GoAway(reason=v1.GoAway.REASON_DRAINING)
+    go_away.time_left.FromTimedelta(timedelta(seconds=seconds))
+    replica.hub.say(go_away)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while replica.hub.open_feeds:  # noqa: ASYNC110 - streams end by themselves, nothing tells of the last
+                await asyncio.sleep(0.05)
+    replica.ending.set()
+    replica.reviews.changed()
+    replica.hub.end_feeds(draining())
+    await server.stop(5)

@@ -22,9 +22,14 @@ from agent_runtime_server.rpc.status import cut
 FAILURES_TO_DOWN: Final = 2
 _SLOW: Final = 0.5  # seconds; slower answers show as DEGRADED
 _LONGEST_MESSAGE: Final = 300  # bytes
+_NAMES: Final = "authorization|password|passwd|token|api[_-]?key|secret"
 _SECRETS: Final = (
     (re.compile(r"(\w+://)[^/@\s]*@"), r"\1***@"),
-    (re.compile(r"(?i)\b(authorization|bearer|password|passwd|token|api[_-]?key|secret)\b(\W+)\S+"), r"\1\2***"),
+    (
+        re.compile(r"(?i)\b(authorization|password|passwd|token|api[_-]?key|secret)\b(\W+)(bearer |basic )?\S+"),
+        r"\1\2***",
+    ),
+    (re.compile(r"(?i)\b(bearer|basic) \S+"), r"\1 ***"),
     (re.compile(r"\b(sk|pk|key)-[\w-]{6,}"), "***"),
 )
 

@@ -3,12 +3,11 @@
 Written here because the stock servicer knows v1alpha only and finds no methods.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, Final
 
 import grpc
 from google.protobuf import descriptor_pool, text_format
-from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto, EnumDescriptorProto, FileDescriptorProto
 from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha import reflection_pb2 as alpha
@@ -61,11 +60,13 @@ class Index:
 class Reflection:
     """Answers what services, files and names there are."""
 
-    def __init__(self, services: Mapping[str, FileDescriptor]) -> None:
-        """Take the served services by full name; the two of reflection itself are added."""
+    def __init__(self, services: Iterable[str]) -> None:
+        """Take the full names of the served services; the two of reflection itself are added."""
         self._services = sorted({*services, *SERVICES})
+        pool = descriptor_pool.Default()
         # The error details are named by no file of the contract, but statuses carry them.
-        roots = [*services.values(), alpha.DESCRIPTOR, error_details_pb2.DESCRIPTOR]
+        roots = [alpha.DESCRIPTOR, error_details_pb2.DESCRIPTOR]
+        roots += [pool.FindFileContainingSymbol(name) for name in services]
         self._index = Index([*_files(roots), _stable_file()])
 
     def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
@@ -128,7 +129,7 @@ def _refuse(response: alpha.ServerReflectionResponse, code: grpc.StatusCode, mes
     response.error_response.error_message = message
 
 
-def _files(roots: Iterable[FileDescriptor]) -> Iterator[FileDescriptorProto]:
+def _files(roots: Iterable[Any]) -> Iterator[FileDescriptorProto]:
     seen: set[str] = set()
     pending = list(roots)
     while pending:

@@ -38,17 +38,17 @@ def routing_messages(agents: Sequence[Agent], transcript: Sequence[Entry], text:
     listed = "\n".join(f"- {agent.agent_id}: {agent.description}" for agent in agents)
     names = json.dumps([agent.agent_id for agent in agents])
     found: list[Message] = [{"role": "system", "content": _INSTRUCTIONS.format(agents=listed, names=names)}]
-    history = _history(transcript, text)
+    history = _history(transcript)
     if history:
         found.append({"role": "user", "content": "Before the message (data, for context only):\n" + history})
     found.append({"role": "user", "content": text or "(empty message)"})
     return found
 
 
-def _history(transcript: Sequence[Entry], text: str) -> str:
-    earlier = list(transcript)
-    if earlier and isinstance(earlier[-1], Said) and rendering.user_text(earlier[-1].message) == text:
-        earlier.pop()
+def _history(transcript: Sequence[Entry]) -> str:
+    # A message that nobody has answered yet is the one to be routed.
+    answered = not transcript or not isinstance(transcript[-1], Said)
+    earlier = transcript if answered else transcript[:-1]
     return "\n".join(line for entry in earlier[-_MOST_ENTRIES:] for line in _lines(entry))
 
 

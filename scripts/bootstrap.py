@@ -93,7 +93,7 @@ def find_uv() -> str | None:
     if found := shutil.which("uv"):
         return found
     own = VENV / "bin" / "uv"
-    if own.exists() or call(PYTHON, "-m", "pip", "install", "--quiet", *LOCKED, UV_LOCK):
+    if own.exists() or call(PYTHON, "-m", "pip", "install", "-qq", *LOCKED, UV_LOCK):
         return str(own)
     return None
 

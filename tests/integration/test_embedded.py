@@ -126,6 +126,29 @@ async def test_only_the_wanted_server_runs(state_dir: Path) -> None:
     assert not (state_dir / "postgres").exists()
 
 
+async def test_nothing_runs_when_nothing_is_wanted(state_dir: Path) -> None:
+    async with embedded(state_dir, want_postgres=False, want_redis=False) as servers:
+        assert (servers.database_url, servers.redis_url) == ("", "")
+    assert not (state_dir / "run").exists()
+
+
+async def test_a_cancelled_start_leaves_no_process(state_dir: Path) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3), embedded(state_dir):
+            await asyncio.Event().wait()
+    async with embedded(state_dir) as servers:
+        assert await boots(servers) == (1, 1)
+
+
+async def test_a_cluster_half_made_is_made_anew(state_dir: Path) -> None:
+    half = state_dir / "postgres" / "data.1"
+    half.mkdir(parents=True)
+    (half / "PG_VERSION").write_text("18\n")
+    async with embedded(state_dir) as servers:
+        assert await boots(servers) == (1, 1)
+    assert not half.exists()
+
+
 async def test_postgres_promises_durability_and_listens_nowhere_else(state_dir: Path) -> None:
     async with embedded(state_dir, want_redis=False) as servers:
         connection = await asyncpg.connect(servers.database_url)

@@ -83,6 +83,8 @@ def _say_error(text: str) -> None:
 def main() -> None:
     """Run the supervisor."""
     os.umask(0o022)
+    if len(sys.argv) < 2 or not KINDS.keys() >= set(sys.argv[2:]):
+        sys.exit(f"usage: python -m agent_runtime_server.embedded STATE_DIR [{'] ['.join(KINDS)}]")
     state_dir, names = Path(sys.argv[1]).absolute(), sys.argv[2:] or list(KINDS)
     try:
         asyncio.run(_supervise(state_dir, names, os.getppid()))

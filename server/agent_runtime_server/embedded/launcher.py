@@ -37,6 +37,9 @@ async def embedded(
     were joined ends, ours takes them over at the same addresses.
     """
     wanted = [name for name, want in (("postgres", want_postgres), ("valkey", want_redis)) if want]
+    if not wanted:
+        yield Embedded("", "", joined=False, holder_pid=os.getpid())
+        return
     state_dir = state_dir or default_state_dir()
     supervisor = await _start_supervisor(state_dir, wanted)
     try:

@@ -17,7 +17,7 @@ _OURS_TO_CHANGE: Final = re.compile(
     r"invalid_request|bad_?request|context_length|authentication|permission|not_found", re.IGNORECASE
 )
 _NOT_PRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\s]+")
-_KEY_LIKE: Final = re.compile(r"\b(?:sk|pk|key|Bearer)[-_ ][\w.*-]{6,}", re.IGNORECASE)
+_KEY_LIKE: Final = re.compile(r"\b(?:[sp]k-|Bearer\s)[\w.*-]{6,}", re.IGNORECASE)
 _LONGEST_SAYING: Final = 300
 _LONGEST_WAIT: Final = timedelta(hours=24)
 

@@ -35,10 +35,10 @@ _PHRASES = (
             rf"(?:named\s+|called\s+)?{_NAME}{_END}", lambda m: {"path": m["name"]}),
     _phrase("write_file", r"(?:create|make|add|write)\s+(?:an?\s+|the\s+)?(?:new\s+)?file\s+"
             rf"(?:named\s+|called\s+)?{_NAME}"
-            r"\s*(?:\s(?:with|containing|saying)(?:\s+(?:the\s+)?(?:content|text)s?)?\b|:)\s*:?\s*(?P<text>.*)$",
-            lambda m: {"path": m["name"], "content": _file_text(m["text"])}),
+            r"(?:\s*(?:\s(?:with|containing|saying)(?:\s+(?:the\s+)?(?:content|text)s?)?\b|:)\s*:?\s*(?P<text>.*))?$",
+            lambda m: _file(m)),
     _phrase("write_file", rf"write\s+{_NAME}\s*:\s*(?P<text>.*)$",
-            lambda m: {"path": m["name"], "content": _file_text(m["text"])}),
+            lambda m: _file(m)),
     _phrase("execute_command", r"(?:run|execute)\s+(?:the\s+command\s+)?`?(?P<command>[^`]+?)`?\s*$",
             lambda m: {"command": _command(m["command"])}),
     _phrase("read_file", rf"(?:read|show(?:\s+me)?|open|cat)\s+(?:the\s+)?(?:file\s+)?{_NAME}{_END}",
@@ -109,10 +109,18 @@ def _report(call: PastCall) -> Answer:
             return Answer(f"{call.name} found:\n\n{quoted or '(nothing)'}")
 
 
-def _file_text(text: str) -> str:
-    fenced = re.fullmatch(r"```\w*\n(.*?)\n?```\s*", text, re.DOTALL)
-    body = fenced[1] if fenced else text.strip().strip("\"'`")
-    return body + "\n"
+def _file(found: re.Match[str]) -> Mapping[str, object]:
+    arguments: dict[str, object] = {"path": found["name"], "content": _file_text(found["text"])}
+    return arguments | {"create_dirs": True} if "/" in found["name"] else arguments
+
+
+def _file_text(text: str | None) -> str:
+    body = (text or "").strip()
+    if fenced := re.fullmatch(r"```\w*\n(.*?)\n?```", body, re.DOTALL):
+        body = fenced[1]
+    elif quoted := re.fullmatch(r"([\"'`])([^\"'`]*)\1", body):
+        body = quoted[2]
+    return f"{body}\n" if body else ""
 
 
 def _command(text: str) -> str:

@@ -8,6 +8,7 @@ from agent_runtime_server.mockllm.seen import PastCall
 _NOT_DONE = re.compile(
     r"\W*(error|fail(ed|ure)|reject(ed|ion)|den(ied|y)|declin(ed|e)|refus(ed|al)|cancell?ed|expired|timed.?out"
     r"|not (run|carried out|executed|allowed|permitted|approved|found)|invalid|unknown|outcome.?unknown"
+    r"|the (call )?(did|has|could) not|the outcome of|no result was"
     r"|the (user|reviewer|human|call|tool call) (has |was )?(reject|declin|refus|den|cancel|expire|fail))",
     re.IGNORECASE,
 )

@@ -35,6 +35,7 @@ class Entry:
 
     number: int
     time: float
+    peer: str
     authorized: bool
     request: object
     source: str = ""
@@ -88,7 +89,7 @@ class MockServer:
         return web.json_response({"rules": len(self.script.rules)})
 
     async def _completions(self, request: web.Request) -> web.StreamResponse:
-        entry = Entry(next(self._numbers), time.time(), "authorization" in request.headers, None)
+        entry = Entry(next(self._numbers), time.time(), _peer_of(request), "authorization" in request.headers, None)
         self.journal.append(entry)
         try:
             return await self._answer(request, entry)
@@ -198,6 +199,11 @@ async def _in_the_middle(fault: Fault, request: web.Request, writer: "_Writer") 
         case _:  # the stream just ends
             pass
     return True
+
+
+def _peer_of(request: web.Request) -> str:
+    peer = request.transport.get_extra_info("peername") if request.transport else None
+    return ":".join(map(str, peer[:2])) if peer else ""
 
 
 def _reset(request: web.Request) -> None:

@@ -13,20 +13,22 @@ class Desk:
         self.workspace = workspace
         self.current: v1.Approval | None = None
         self.waiting = 0  # pending beside the current one
-        self._answered: set[str] = set()
+        self.deciding = ""  # id of the approval whose decision is on its way
 
     def choose(self, pending: Mapping[str, v1.Approval]) -> v1.Approval | None:
-        """Stay with the current approval while it is pending, else take the oldest unanswered one."""
-        unanswered = {key: approval for key, approval in pending.items() if key not in self._answered}
-        self.waiting = max(len(unanswered) - 1, 0)
-        if self.current is None or self.current.approval_id not in unanswered:
-            self.current = next(iter(unanswered.values()), None)
+        """Stay with the current approval while it is pending, else take the oldest; none while one is decided."""
+        self.waiting = max(len(pending) - 1, 0)
+        if self.deciding in pending:
+            return None
+        self.deciding = ""
+        if self.current is None or self.current.approval_id not in pending:
+            self.current = next(iter(pending.values()), None)
         return self.current
 
     def answered(self, approval: v1.Approval) -> None:
-        """Go on to the next; the decision is on its way."""
-        self._answered.add(approval.approval_id)
+        """The decision is on its way; the next approval waits until its outcome is known."""
+        self.current, self.deciding = None, approval.approval_id
 
-    def reopen(self, approval: v1.Approval) -> None:
+    def reopen(self) -> None:
         """The decision was refused: it is open again, as long as it is pending."""
-        self._answered.discard(approval.approval_id)
+        self.deciding = ""

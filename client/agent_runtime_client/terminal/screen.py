@@ -82,6 +82,8 @@ class Screen:
             await self._obey(slash)
         elif approval is not None:
             await self._decide(approval, line)
+        elif self._desk.deciding and approvals.parse_answer(line).choice is not Choice.UNCLEAR:
+            self._say("the decision is on its way")
         elif (question := self._feed.view.question) is not None:
             reply = reply_to(question, line)
             self._start(self._chat.send(reply.text, question_id=question.question_id, option_ids=reply.option_ids))
@@ -161,7 +163,6 @@ class Screen:
     ) -> None:
         self._desk.answered(approval)
         self._start(self._send_decision(approval, verdict, edited, comment))
-        self._offer_approval()
 
     async def _send_decision(
         self, approval: v1.Approval, verdict: "v1.ApprovalVerdict.ValueType", edited: str, comment: str
@@ -169,7 +170,7 @@ class Screen:
         try:
             await self._chat.decide(approval, verdict, edited_arguments_json=edited, comment=comment)
         except Rejected:
-            self._desk.reopen(approval)
+            self._desk.reopen()
             self._offer_approval()
             raise
 

@@ -94,6 +94,8 @@ class SessionView:
         self.finished[event.turn_id] = event.turn_finished
         self.cancelling = False
         self.question = None
+        for approval_id in [key for key, approval in self.approvals.items() if approval.turn_id == event.turn_id]:
+            del self.approvals[approval_id]
 
     def _session_closed(self, _event: v1.SessionEvent) -> None:
         self.closed = True

@@ -20,6 +20,7 @@ from agent_runtime_server.agents.registry import builtin
 from agent_runtime_server.core import clock
 from agent_runtime_server.core.errors import StoreUnavailable
 from agent_runtime_server.core.ids import new_id
+from agent_runtime_server.core.observe import Observer
 from agent_runtime_server.core.settings import Settings
 from agent_runtime_server.embedded import embedded
 from agent_runtime_server.engine.draft import Limits
@@ -48,6 +49,7 @@ from agent_runtime_server.stores.postgres.log import PostgresLog
 from agent_runtime_server.stores.postgres.migrations import migrate
 from agent_runtime_server.stores.postgres.writer import Writer
 from agent_runtime_server.stores.redis import Cache, open_cache
+from agent_runtime_server.telemetry.metrics import Metrics, served
 
 _log = structlog.get_logger(__name__)
 
@@ -83,17 +85,21 @@ class Running:
     """A server that serves."""
 
     address: str
-    replica: Replica
+    metrics_port: int
 
 
 @asynccontextmanager
-async def running(settings: Settings, host: str, port: int) -> AsyncIterator[Running]:
+async def running(settings: Settings, host: str, port: int, metrics_port: int) -> AsyncIterator[Running]:
     """Serve while the block runs, then drain; whatever background work fails ends the block."""
     async with AsyncExitStack() as stack:
-        stores = await _open_stores(stack, settings)
+        metrics = Metrics()
+        stores = await _open_stores(stack, settings, metrics)
         model, notices = await _open_model(stack, settings)
         async with asyncio.TaskGroup() as tasks:
             replica = _replica(settings, stores, model, notices, tasks)
+            metrics.watch("open_streams", "Streams that follow a session.", lambda: replica.hub.open_feeds)
+            metrics.watch("active_sessions", "Sessions with a running step.", lambda: replica.hub.active_sessions)
+            metrics_port = stack.enter_context(served(metrics, host, metrics_port))
             health, prober = _health(stores, model, replica)
             background = [
                 tasks.create_task(stores.writer.run(), name="group commit"),
@@ -107,7 +113,7 @@ async def running(settings: Settings, host: str, port: int) -> AsyncIterator[Run
             await prober.probe_all()
             await server.start()
             try:
-                yield Running(f"{host}:{bound}", replica)
+                yield Running(f"{host}:{bound}", metrics_port)
             finally:
                 await _drain(server, replica, health, settings.drain_seconds)
                 for task in reversed(background):  # the writer outlives those who write
@@ -115,7 +121,7 @@ async def running(settings: Settings, host: str, port: int) -> AsyncIterator[Run
                     await asyncio.wait({task})
 
 
-async def _open_stores(stack: AsyncExitStack, settings: Settings) -> Stores:
+async def _open_stores(stack: AsyncExitStack, settings: Settings, observer: Observer) -> Stores:
     database_url, redis_url = settings.database_url, settings.redis_url
     if database_url is None or redis_url is None:
         servers = await stack.enter_async_context(
@@ -128,7 +134,7 @@ async def _open_stores(stack: AsyncExitStack, settings: Settings) -> Stores:
     await migrate(database)
     presence = await stack.enter_async_context(announce(database_url))
     lease = timedelta(seconds=settings.lease_seconds)
-    writer = Writer(database, presence.replica, lease)
+    writer = Writer(database, presence.replica, lease, observer)
     return Stores(
         database,
         cache,
@@ -245,7 +251,7 @@ def _server(replica: Replica, health: Health, prober: Prober) -> grpc.aio.Server
     server = grpc.aio.server(options=_OPTIONS)
     ours = [handlers(descriptors[name], service) for name, service in _services(replica, prober).items()]
     files: dict[str, FileDescriptor] = {descriptor.full_name: descriptor.file for descriptor in descriptors.values()}
-    files["grpc.health.v1.Health"] = cast(FileDescriptor, health_pb2.DESCRIPTOR)
+    files["grpc.health.v1.Health"] = cast("FileDescriptor", health_pb2.DESCRIPTOR)
     server.add_generic_rpc_handlers((*ours, health.handler(), *Reflection(files).handlers()))
     return server
 

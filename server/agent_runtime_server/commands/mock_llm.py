@@ -41,6 +41,8 @@ def mock_llm(
         raise SystemExit("agent-runtime mock-llm: --delay-ms must be at least 0")
     if not 0 <= port <= 65535:
         raise SystemExit("agent-runtime mock-llm: --port must be between 0 and 65535")
+    if journal and not journal.parent.is_dir():
+        raise SystemExit(f"agent-runtime mock-llm: --journal: there is no folder {journal.parent}")
     try:
         rules = load_script(script) if script else Script()
         asyncio.run(_serve(rules, host, port, journal, delay_ms))

@@ -26,6 +26,7 @@ def serve(
     *,
     host: Annotated[str, Parameter(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, Parameter(help="Port to listen on; 0 takes a free one.")] = 50051,
+    metrics_port: Annotated[int, Parameter(help="Port of Prometheus metrics; 0 takes a free one.")] = 9464,
     insecure: Annotated[bool, Parameter(help="Listen beyond loopback without TLS and credentials.")] = False,
     stop_on_stdin_close: Annotated[bool, Parameter(help="Stop when standard input ends.", negative="")] = False,
 ) -> None:
@@ -36,11 +37,11 @@ def serve(
     where it serves.
     """
     try:
-        _check_address(host, port, insecure=insecure)
+        _check_address(host, (port, metrics_port), insecure=insecure)
         settings = Settings()
         logs.configure(settings.log_level)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(settings, host, port, stop_on_stdin_close=stop_on_stdin_close))
+            runner.run(_serve(settings, host, port, metrics_port, stop_on_stdin_close=stop_on_stdin_close))
     except ValidationError as error:
         first = error.errors()[0]
         name = "AGENT_RUNTIME_" + "_".join(str(part) for part in first["loc"]).upper()
@@ -49,9 +50,9 @@ def serve(
         raise SystemExit(f"agent-runtime serve: {error}") from error
 
 
-def _check_address(host: str, port: int, *, insecure: bool) -> None:
-    if not 0 <= port <= 65535:
-        raise ValueError("--port must be between 0 and 65535")
+def _check_address(host: str, ports: tuple[int, ...], *, insecure: bool) -> None:
+    if any(not 0 <= port <= 65535 for port in ports):
+        raise ValueError("--port and --metrics-port must be between 0 and 65535")
     if not insecure and not _is_loopback(host):
         raise ValueError(f"--host {host} is reachable from outside: without TLS and credentials this needs --insecure")
 
@@ -72,14 +73,14 @@ def _loop_factory() -> "Callable[[], asyncio.AbstractEventLoop] | None":
     return None
 
 
-async def _serve(settings: Settings, host: str, port: int, *, stop_on_stdin_close: bool) -> None:
+async def _serve(settings: Settings, host: str, port: int, metrics_port: int, *, stop_on_stdin_close: bool) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     if stop_on_stdin_close:
         loop.add_reader(sys.stdin.fileno(), _on_stdin, stop)
-    async with running(settings, host, port) as server:
+    async with running(settings, host, port, metrics_port) as server:
         sys.stdout.write(f"agent-runtime serving on {server.address}\n")
         sys.stdout.flush()
         await stop.wait()

@@ -65,6 +65,11 @@ class Hub:
         """Number of streams that follow a session."""
         return sum(len(session.feeds) for session in self._sessions.values())
 
+    @property
+    def active_sessions(self) -> int:
+        """Number of sessions that a runner takes on now."""
+        return len(self._running)
+
     def _start(self, session: Session, cause: "v1.TurnRecovered.Cause.ValueType | None" = None) -> None:
         """Run a session whose lease is ours, unless it runs already."""
         if session.session_id in self._running or self._group is None:

@@ -9,10 +9,12 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from time import monotonic
 
 import asyncpg
 
 from agent_runtime_server.core.errors import StoreUnavailable
+from agent_runtime_server.core.observe import Observer
 from agent_runtime_server.stores.base import Append, Appended, Outcome
 from agent_runtime_server.stores.postgres.database import Database
 
@@ -39,10 +41,11 @@ class _Waiting:
 class Writer:
     """Commits appends in batches; `run` must run while it is used."""
 
-    def __init__(self, database: Database, replica: int, lease: timedelta) -> None:
+    def __init__(self, database: Database, replica: int, lease: timedelta, observer: Observer) -> None:
         self._database = database
         self._replica = replica
         self._lease = lease
+        self._observer = observer
         self._queue: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
 
@@ -86,7 +89,9 @@ class Writer:
     async def _commit(self, batch: list[_Waiting]) -> None:
         """Write a batch; one that fails on its data is halved until the culprit stands alone."""
         try:
+            started = monotonic()
             answers = await self._write([waiting.append for waiting in batch])
+            self._observer.batch_committed(len(batch), monotonic() - started, len(self._queue))
         except StoreUnavailable as error:
             for waiting in batch:
                 _fail(waiting, error)

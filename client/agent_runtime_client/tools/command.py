@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from agent_runtime import v1
 from agent_runtime_client.tools.arguments import Arguments
@@ -39,12 +39,39 @@ async def execute_command(
     seconds = arguments.number("timeout", min(limits.command_seconds, most), low=0.001, high=most)
     # Ended before the call's own deadline, so that the output so far still arrives.
     left = deadline - asyncio.get_running_loop().time() - _MARGIN_SECONDS
-    output = HeadAndTail(limits.output_bytes)
-    with _working_directory(sandbox, arguments.text("cwd", ".") or ".") as directory:
-        process = await _start(command, directory)
-    ticker = Ticker(progress, limits.progress_seconds)
-    in_time = await _watch(process, output, ticker, max(min(seconds, left), 0), limits.kill_seconds)
+    if left <= 0:
+        return v1.ToolResult(
+            status=v1.ToolResult.STATUS_TIMED_OUT, error_message="not started: the call's deadline is near"
+        )
+    seconds = min(seconds, left)
+    output, ticker = HeadAndTail(limits.output_bytes), Ticker(progress, limits.progress_seconds)
+    async with _pipe() as (reader, writer):
+        try:
+            with _working_directory(sandbox, arguments.text("cwd", ".") or ".") as directory:
+                process = await _start(command, directory, writer)
+        finally:
+            # The command's processes alone hold this end now, so that their end is the end of the text.
+            os.close(writer)
+        with contextlib.closing(ticker):
+            in_time = await _watch(process, _read(reader, output, ticker), seconds, limits.kill_seconds)
     return _told(process.returncode, output, seconds, in_time=in_time, limit=limits.content_bytes)
+
+
+@contextlib.asynccontextmanager
+async def _pipe() -> AsyncIterator[tuple[asyncio.StreamReader, int]]:
+    """Open a pipe to read from; the writing end is the caller's to close.
+
+    A pipe of asyncio's own would make the wait for a process a wait for all that hold its output.
+    """
+    reading, writing = os.pipe()
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb", buffering=0)
+    )
+    try:
+        yield reader, writing
+    finally:
+        transport.close()
 
 
 @contextlib.contextmanager
@@ -56,12 +83,12 @@ def _working_directory(sandbox: Sandbox, path: str) -> Iterator[str]:
         yield pinned if Path(pinned).is_dir() else str(sandbox.root.joinpath(*parts))
 
 
-async def _start(command: str, directory: str) -> asyncio.subprocess.Process:
+async def _start(command: str, directory: str, output: int) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *_SHELL,
         command,
         stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
+        stdout=output,
         stderr=asyncio.subprocess.STDOUT,
         cwd=directory,
         env=_environment(),
@@ -76,14 +103,13 @@ def _environment() -> dict[str, str]:
 
 async def _watch(
     process: asyncio.subprocess.Process,
-    output: HeadAndTail,
-    ticker: Ticker,
+    read: Coroutine[Any, Any, None],
     seconds: float,
     kill_seconds: float,
 ) -> bool:
     """Wait for the command's end; False when its time was up. No process of its group is left."""
     async with asyncio.TaskGroup() as group:
-        reading = group.create_task(_read(process, output, ticker))
+        reading = group.create_task(read)
         try:
             async with asyncio.timeout(seconds):
                 await process.wait()
@@ -91,14 +117,11 @@ async def _watch(
             return False
         finally:
             await _end(process, reading, kill_seconds)
-            ticker.close()
     return True
 
 
-async def _read(process: asyncio.subprocess.Process, output: HeadAndTail, ticker: Ticker) -> None:
-    if process.stdout is None:
-        return
-    while data := await process.stdout.read(65536):
+async def _read(reader: asyncio.StreamReader, output: HeadAndTail, ticker: Ticker) -> None:
+    while data := await reader.read(65536):
         output.add(data)
         ticker.add(data)
 

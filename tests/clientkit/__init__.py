@@ -1,0 +1,1 @@
+"""What the client's tests share: a server that does what the test says."""

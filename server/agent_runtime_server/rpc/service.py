@@ -5,9 +5,9 @@ messages or bytes that are serialised already, so that stored events are spliced
 
 What grpc.aio does to a streaming method, measured: when a client cancels, breaks off or sends more than
 `grpc.max_receive_message_length`, the request iterator mostly ends first, just as on half-close, and CancelledError
-comes after. When that happens while a response is being sent, grpc drops the generator and the event loop closes it later,
-in another task; a TaskGroup around the `yield` would make an error of its own of that GeneratorExit. So here the
-implementation's generator always sees CancelledError, also at a `yield`, perhaps in another task than before.
+comes after. When that happens while a response is being sent, grpc drops the generator, and the event loop closes it
+later, in another task; a TaskGroup around the `yield` would make an error of its own of that GeneratorExit. So here
+the implementation's generator always sees CancelledError, also at a `yield`, perhaps in another task than before.
 """
 
 import asyncio

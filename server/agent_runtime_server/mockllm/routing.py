@@ -25,7 +25,7 @@ _SIGNS = (
     _sign("ask", "it opens with a request to look something up",
           r"^\W*(please\s+)?(read|show|list|find (?!out)|search|explain|what|how|which)\b(?!.*\bfail)"),
     _sign("debug", "something fails and the cause is asked for",
-          r"\b(fail\w*|errors?|exception|traceback|crash\w*|broken|bugs?|debug|why|find out)\b"),
+          r"\b(fail\w*|\w*errors?|\w*exceptions?|traceback|crash\w*|broken|bugs?|debug|why|find out)\b"),
     _sign("architect", "a design is asked for", r"\b(design|plan|architecture|diagram|decide between)\b"),
     _sign("coder", "a change is asked for", r"\b(create|write|add|fix|implement|run|change|rename|refactor)\b"),
     _sign("ask", "it is a question", r"\?|\b(question|explain|tell me)\b"),

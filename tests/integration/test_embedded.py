@@ -42,6 +42,11 @@ def state_dir() -> Iterator[Path]:
         yield path
 
 
+def remove_sockets(servers: Embedded) -> None:
+    """Sockets of an unwieldy state directory are outside of it."""
+    shutil.rmtree(Path(servers.redis_url.removeprefix("unix://")).parent)
+
+
 @asynccontextmanager
 async def held_by_another_process(
     state_dir: Path, *prefix: str
@@ -182,7 +187,9 @@ async def test_no_server_outlives_a_killed_parent(state_dir: Path) -> None:
         assert await boots(servers) == (2, 2)
 
 
-async def test_a_start_after_the_supervisor_was_killed_recovers_the_data(state_dir: Path) -> None:
+@pytest.mark.parametrize("name", ["plain", "with spaces"])
+async def test_a_start_after_the_supervisor_was_killed_recovers_the_data(state_dir: Path, name: str) -> None:
+    state_dir /= name
     async with held_by_another_process(state_dir) as (servers, parent):
         assert await boots(servers) == (1, 1)
         supervisor, *orphans = processes(state_dir)
@@ -192,6 +199,7 @@ async def test_a_start_after_the_supervisor_was_killed_recovers_the_data(state_d
     async with embedded(state_dir) as servers:
         await until_dead(*orphans)
         assert await boots(servers) == (2, 2)
+    remove_sockets(servers)
 
 
 async def test_the_context_leaves_no_orphan_when_its_supervisor_was_killed(state_dir: Path) -> None:
@@ -252,12 +260,11 @@ async def test_the_joined_holder_goes_on_when_the_second_leaves(state_dir: Path)
         assert await boots(first) == (1, 1)
 
 
-async def test_sockets_of_a_deep_state_dir_get_a_short_path(state_dir: Path) -> None:
-    deep = state_dir / ("deep" * 30)
-    async with embedded(deep) as servers:
+@pytest.mark.parametrize("name", ["deep" * 30, "with, spaces & 100% ünicode"])
+async def test_sockets_of_an_unwieldy_state_dir_get_a_plain_path(state_dir: Path, name: str) -> None:
+    async with embedded(state_dir / name) as servers:
         assert await boots(servers) == (1, 1)
-        sockets = Path(servers.redis_url.removeprefix("unix://")).parent
-    shutil.rmtree(sockets)
+    remove_sockets(servers)
 
 
 async def test_data_of_another_major_is_refused_in_words(state_dir: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -15,6 +16,7 @@ from agent_runtime_server.embedded.errors import EmbeddedError
 APP = "agent-runtime"
 LONGEST_SOCKET_PATH = 100  # bytes; the kernels allow 107 (Linux) and 103 (macOS)
 LONGEST_SOCKET_NAME = len("/.s.PGSQL.5432.lock")
+PLAIN = re.compile(r"[\w/.+-]+", re.ASCII)  # needs no quoting in URLs and in Postgres's list of directories
 
 
 def default_state_dir() -> Path:
@@ -54,9 +56,10 @@ def make_private(path: Path, account: Account | None) -> Path:
 
 
 def socket_dir(state_dir: Path, account: Account | None) -> Path:
-    """Return the directory of the sockets: in the state directory, or a short one if its path is too long."""
+    """Return the directory of the sockets: in the state directory, or a short one if its path will not do."""
     inside = state_dir / "run"
-    if len(os.fsencode(inside)) + LONGEST_SOCKET_NAME <= LONGEST_SOCKET_PATH:
+    short = len(os.fsencode(inside)) + LONGEST_SOCKET_NAME <= LONGEST_SOCKET_PATH
+    if short and PLAIN.fullmatch(str(inside)):
         return make_private(inside, account)
     digest = hashlib.sha256(os.fsencode(state_dir)).hexdigest()[:12]
     return make_private(Path("/tmp").resolve() / f"{APP}-{os.geteuid()}-{digest}", account)  # noqa: S108

@@ -41,8 +41,8 @@ async def stop_orphan(pid_file: Path, command: str, directory: Path, signals: Se
         return
 
     def is_ours() -> bool:
-        words = command_line(pid).split(" ")
-        return Path(words[0]).name == command and str(directory) in words
+        line = command_line(pid) + " "
+        return f"/{command} " in line and f" {directory} " in line
 
     for number in signals:
         if not is_ours():

@@ -109,7 +109,7 @@ def _search_file(
     if b"\0" in data[:8192]:
         return
     for number, line in enumerate(data.decode("utf-8", "replace").split("\n"), start=1):
-        if is_hit(line[: order["line_length"]]):
+        if is_hit(line.removesuffix("\r")[: order["line_length"]]):
             yield path, number, line.strip()[:_SNIPPET]
 
 

@@ -8,7 +8,7 @@ from agent_runtime_client import Client, Timing
 from clientkit.server import ScriptedServer
 
 HURRY = Timing(
-    ping_seconds=5, silence_seconds=5, backoff_first=0.01, backoff_most=0.05, call_seconds=5, close_seconds=1
+    ping_seconds=5, silence_seconds=5, backoff_first=0.01, backoff_most=0.05, call_seconds=5, close_seconds=0.3
 )
 
 

@@ -89,10 +89,10 @@ class Draft:
         *,
         actor: v1.Actor = SYSTEM,
         decision: v1.ApprovalDecision | None = None,
-        arguments: tuple[str, str] | None = None,
+        edited: v1.ToolCall | None = None,
         frame_id: str = "",
     ) -> None:
-        """Close the approval of a call; `arguments` are edited ones and their digest."""
+        """Close the approval of a call; `edited` is the call as the reviewer wants it."""
         assert call.approval is not None, "only a call that was asked for is resolved"
         approval = v1.Approval()
         approval.CopyFrom(call.approval)
@@ -102,8 +102,8 @@ class Draft:
         approval.decide_time.CopyFrom(from_nanos(max(self.now_nanos, self.state.last_nanos)))
         if decision is not None:
             approval.decision.CopyFrom(decision)
-        if arguments is not None:
-            approval.tool_call.arguments_json, approval.tool_call.arguments_sha256 = arguments
+        if edited is not None:
+            approval.tool_call.CopyFrom(edited)
         resolved = v1.ApprovalResolved(approval=approval)
         self.add(v1.SessionEvent(approval_resolved=resolved), turn_id=self.turn.turn_id, actor=actor, frame_id=frame_id)
 

@@ -11,6 +11,7 @@ from agent_runtime_server.engine.draft import Draft
 from agent_runtime_server.engine.turn import Call, Phase, State
 from agent_runtime_server.hitl.policy import Ruling, judge
 from agent_runtime_server.tools import arguments, catalogue
+from agent_runtime_server.tools.dependencies import dependencies
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ def _dispatched(draft: Draft, sender: Sender, call_id: str) -> Call:
 def approval_decision(draft: Draft, sender: Sender, decision: v1.ApprovalDecision, row: v1.Approval) -> None:
     """Decide an approval; `row` is its latest revision, claims included."""
     call = _asked(draft, decision, row)
-    edited: tuple[str, str] | None = None
+    edited: v1.ToolCall | None = None
     if decision.verdict != v1.APPROVAL_VERDICT_REJECT:
         if not decision.arguments_sha256:
             raise invalid(
@@ -106,7 +107,7 @@ def approval_decision(draft: Draft, sender: Sender, decision: v1.ApprovalDecisio
     if decision.verdict == v1.APPROVAL_VERDICT_APPROVE_WITH_EDITS:
         edited = _edited(draft, call, decision.edited_arguments_json)
     state = _VERDICTS[decision.verdict]
-    draft.resolve(call, state, actor=sender.actor, decision=decision, arguments=edited, frame_id=sender.frame_id)
+    draft.resolve(call, state, actor=sender.actor, decision=decision, edited=edited, frame_id=sender.frame_id)
     if state == v1.APPROVAL_STATE_REJECTED:
         said = f": {decision.comment}" if decision.comment else ""
         draft.complete(call, v1.ToolResult.STATUS_REJECTED, error=f"a human rejected this call{said}")
@@ -136,18 +137,33 @@ def _asked(draft: Draft, decision: v1.ApprovalDecision, row: v1.Approval) -> Cal
     return found[0]
 
 
-def _edited(draft: Draft, call: Call, text: str) -> tuple[str, str]:
-    """Hold edited arguments to the same rules as the model's."""
+def _edited(draft: Draft, call: Call, text: str) -> v1.ToolCall:
+    """Hold edited arguments to the same rules as the model's, and find anew what the call must wait for."""
     spec = catalogue.offered(draft.state.tools).get(call.call.tool_name)
     problem = arguments.check(spec, text) if spec is not None else "the client declares this tool no longer"
-    if problem is not None:
-        raise CallerError(v1.ERROR_REASON_TOOL_ARGUMENTS_INVALID, problem)
-    assert spec is not None, "a missing spec is a problem"
-    agent = draft.agents.get(draft.state.agent_id)
+    if spec is None or problem is not None:
+        raise CallerError(v1.ERROR_REASON_TOOL_ARGUMENTS_INVALID, problem or "")
+    assert call.approval is not None, "only a call that was asked for is edited"
+    agent = draft.agents.get(call.approval.requester.subject)
     verdict = judge(agent, spec, arguments.parse(text), standard=catalogue.is_standard(spec.name))
     if verdict.ruling is Ruling.DENY:
         raise CallerError(v1.ERROR_REASON_PERMISSION_DENIED, verdict.reason)
-    return text, sha256(text.encode()).hexdigest()
+    edited = v1.ToolCall()
+    edited.CopyFrom(call.call)
+    edited.arguments_json, edited.arguments_sha256 = text, sha256(text.encode()).hexdigest()
+    del edited.depends_on_call_ids[:]
+    edited.depends_on_call_ids.extend(_waits_for(draft, edited))
+    return edited
+
+
+def _waits_for(draft: Draft, edited: v1.ToolCall) -> list[str]:
+    """Return the earlier calls of the answer that an edited call conflicts with."""
+    before: list[v1.ToolCall] = []
+    for call in draft.turn.calls.values():
+        if call.call.call_id == edited.call_id:
+            break
+        before.append(call.call)
+    return dependencies([(call, arguments.parse(call.arguments_json)) for call in (*before, edited)])[-1]
 
 
 def cancel_turn(draft: Draft, sender: Sender, cancel: v1.CancelTurn) -> None:

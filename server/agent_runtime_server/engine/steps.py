@@ -150,7 +150,9 @@ def _rule(draft: Draft, actor: v1.Actor, proposal: _Proposal) -> None:
     """Refuse a proposal, ask a human, ask the user, or leave it to be dispatched."""
     call = draft.turn.calls[proposal.call.call_id]
     if proposal.refusal:
-        draft.complete(call, v1.ToolResult.STATUS_FAILED, error=proposal.refusal)
+        denied = proposal.verdict is not None
+        status = v1.ToolResult.STATUS_REJECTED if denied else v1.ToolResult.STATUS_FAILED
+        draft.complete(call, status, error=proposal.refusal)
     elif proposal.call.tool_name == ASK_QUESTION:
         _ask(draft, actor, proposal)
     elif proposal.verdict is not None and proposal.verdict.ruling is Ruling.ASK:

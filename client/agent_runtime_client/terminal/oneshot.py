@@ -53,7 +53,8 @@ class OneShot:
             for task in (*helpers, sending):
                 task.cancel()
         self._printer.finish()
-        return self._status() or Exit.FAILED
+        status = self._status()
+        return Exit.FAILED if status is None else status
 
     def interrupt(self) -> None:
         """Stop the turn; the second time do not even wait for that."""

@@ -1,0 +1,99 @@
+"""A real server: the command `agent-runtime serve` in a process of its own."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from agent_runtime_server.embedded import scratch_state_dir
+
+_READY: Final = b"agent-runtime serving on "
+_START_SECONDS: Final = 60
+_STOP_SECONDS: Final = 40
+
+IN_A_HURRY: Final = {
+    "AGENT_RUNTIME_LEASE_SECONDS": "2",
+    "AGENT_RUNTIME_HEARTBEAT_SECONDS": "1",
+    "AGENT_RUNTIME_LOG_LEVEL": "WARNING",
+}
+"""Settings under which nothing takes long."""
+
+
+class ServerFailed(Exception):
+    """The server did not start or stop as it should; the text has the end of its log."""
+
+
+class ServerProcess:
+    """One server on one state directory; killed and started again it keeps its port."""
+
+    def __init__(self, state_dir: Path, settings: Mapping[str, str]) -> None:
+        self.state_dir = state_dir
+        self.target = ""
+        self._port = 0
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("AGENT_RUNTIME_")}
+        self._env = {**inherited, **IN_A_HURRY, "AGENT_RUNTIME_STATE_DIR": str(state_dir), **settings}
+        self._log = state_dir / "serve.log"
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start serving and return when it is ready."""
+        command = [sys.executable, "-m", "agent_runtime_client.cli", "serve", "--stop-on-stdin-close"]
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *command,
+                *("--port", str(self._port), "--metrics-port", "0"),
+                stdin=asyncio.subprocess.PIPE,  # its end ends the server, so none outlives the tests
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                env=self._env,
+                cwd=self.state_dir,  # where there is no .env
+            )
+        assert self._process.stdout is not None
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                line = await self._process.stdout.readline()
+        except TimeoutError:
+            await self.kill()
+            raise ServerFailed(f"not ready after {_START_SECONDS} s:\n{self.log()}") from None
+        if not line.startswith(_READY):
+            raise ServerFailed(f"ended with status {await self._process.wait()}:\n{self.log()}")
+        self.target = line.removeprefix(_READY).decode().strip()
+        self._port = int(self.target.rpartition(":")[2])
+
+    async def kill(self) -> None:
+        """Kill the server's process, and only that: what it started has to end by itself."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+    async def stop(self) -> int:
+        """Ask the server to end by SIGTERM and return its status."""
+        assert self._process is not None, "it was started"
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                return await self._process.wait()
+        except TimeoutError:
+            await self.kill()
+            raise ServerFailed(f"still there {_STOP_SECONDS} s after SIGTERM:\n{self.log()}") from None
+
+    def log(self) -> str:
+        """Return the end of what the server logged."""
+        return self._log.read_text("utf-8", errors="replace")[-4000:]
+
+
+@asynccontextmanager
+async def serving(settings: Mapping[str, str]) -> AsyncIterator[ServerProcess]:
+    """Run a server with its own databases while the block runs."""
+    with scratch_state_dir() as state_dir:
+        server = ServerProcess(state_dir, settings)
+        await server.start()
+        try:
+            yield server
+        finally:
+            await server.stop()

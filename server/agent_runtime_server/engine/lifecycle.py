@@ -50,15 +50,17 @@ async def create(services: Services, wish: Wish) -> tuple[v1.Session, bool]:
         assert row is not None, "it was made just now"
         services.committed([stored])
         return row.session, True
-    same_agent = not wish.agent_id or _first_agent(existing.session) in ("", wish.agent_id)
+    same_agent = not wish.agent_id or await _first_agent(services, existing.session) == wish.agent_id
     if existing.tenant != wish.tenant or existing.session.owner != wish.owner or not same_agent:
         raise CallerError(v1.ERROR_REASON_IDEMPOTENCY_KEY_REUSED, "the id is taken by another session; choose another")
     return existing.session, False
 
 
-def _first_agent(session: v1.Session) -> str:
-    """Return the agent the session was made with, as far as its latest state tells."""
-    return session.agent_id if session.head_seq == 1 else ""
+async def _first_agent(services: Services, session: v1.Session) -> str:
+    """Return the agent the session was made with; the current one when that is compacted."""
+    first = await services.log.events(session.session_id, 0, 1)
+    created = v1.SessionEvent.FromString(first[0].payload) if first else v1.SessionEvent()
+    return created.session_created.agent_id or session.agent_id
 
 
 async def close(session: Session, reason: str, actor: v1.Actor) -> None:

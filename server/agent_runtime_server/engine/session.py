@@ -78,6 +78,7 @@ class Session:
         self._services = services
         self._on_runnable = on_runnable
         self._lock = asyncio.Lock()
+        self._committing: set[asyncio.Task[Committed]] = set()
         self._state: State | None = None
         self._recent: deque[StoredEvent] = deque(maxlen=_RECENT_EVENTS)
         self._shown_seq = 0
@@ -171,8 +172,15 @@ class Session:
     async def commit(self, decide: Decide, *, frame: Frame | None = None, epoch: int | None = None) -> Committed:
         """Decide on the latest state and commit what follows; `epoch` fences a runner's commit.
 
-        Raises what `decide` refuses with, IDEMPOTENCY_KEY_REUSED, FencedError, and StoreUnavailable.
+        Raises what `decide` refuses with, IDEMPOTENCY_KEY_REUSED, FencedError, and StoreUnavailable. A caller that
+        is cancelled does not stop what may be committed already: it is shown and carried on all the same.
         """
+        committing = asyncio.get_running_loop().create_task(self._commit(decide, frame, epoch))
+        self._committing.add(committing)
+        committing.add_done_callback(self._committing.discard)
+        return await asyncio.shield(committing)
+
+    async def _commit(self, decide: Decide, frame: Frame | None, epoch: int | None) -> Committed:
         async with self._lock:
             while True:
                 committed = await self._try_commit(decide, frame, epoch)

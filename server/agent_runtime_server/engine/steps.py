@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Protocol
+from typing import Final, Protocol
 
 from agent_runtime import v1
 from agent_runtime_server.agents.definition import Agent
@@ -17,6 +17,9 @@ from agent_runtime_server.hitl.policy import Ruling, Verdict, judge
 from agent_runtime_server.llm.base import ModelAnswer, RequestedCall
 from agent_runtime_server.tools import arguments, catalogue
 from agent_runtime_server.tools.dependencies import dependencies
+
+
+_LONGEST_TEXT: Final = 1 << 20  # bytes of a Part
 
 
 class StepIds(Protocol):
@@ -75,9 +78,9 @@ def answered(draft: Draft, agent: Agent, ids: StepIds, answer: ModelAnswer) -> N
         message_id=ids.message_id, agent_id=agent.agent_id, usage=answer.usage, step_id=step_id
     )
     if answer.text:
-        message.parts.add(text=answer.text)
+        message.parts.add(text=_fitting(answer.text))
     if answer.reasoning:
-        message.reasoning.add(text=answer.reasoning)
+        message.reasoning.add(text=_fitting(answer.reasoning))
     draft.add(v1.SessionEvent(assistant_message=message), turn_id=turn_id, actor=actor)
     if not answer.calls:
         draft.finish(v1.TURN_STATE_COMPLETED)
@@ -138,6 +141,12 @@ def _propose(
     call.arguments_json = text
     call.arguments_sha256 = sha256(text.encode()).hexdigest()
     return _Proposal(call, parsed, refused, verdict)
+
+
+def _fitting(text: str) -> str:
+    """Return the text, cut to what a part may hold."""
+    encoded = text.encode()
+    return text if len(encoded) <= _LONGEST_TEXT else encoded[:_LONGEST_TEXT].decode(errors="ignore")
 
 
 def _tool_name(name: str) -> str:

@@ -18,7 +18,6 @@ from agent_runtime_server.llm.base import ModelAnswer, RequestedCall
 from agent_runtime_server.tools import arguments, catalogue
 from agent_runtime_server.tools.dependencies import dependencies
 
-
 _LONGEST_TEXT: Final = 1 << 20  # bytes of a Part
 
 

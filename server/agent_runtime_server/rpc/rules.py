@@ -44,12 +44,13 @@ OPTIONAL_ID: Final = Rule(max_len=64, identifier=True)
 DEFINED: Final = Rule(defined=True)
 SPECIFIED: Final = Rule(defined=True, specified=True)
 NOT_NEGATIVE: Final = Rule(gte=0)
+TOKEN: Final = Rule(max_len=1024)
 REQUIRED: Final = Rule(required=True)
 
 RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
     # agent_service.proto
     "GetAgentRequest": {"agent_id": ID, "revision": Rule(max_len=64)},
-    "ListAgentsRequest": {"page_size": NOT_NEGATIVE},
+    "ListAgentsRequest": {"page_size": NOT_NEGATIVE, "page_token": TOKEN},
     # approval.proto
     "ApprovalDecision": {
         "approval_id": ID,
@@ -64,6 +65,7 @@ RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
     "GetAuditRecordRequest": {"record_id": ID},
     "ListAuditRecordsRequest": {
         "page_size": NOT_NEGATIVE,
+        "page_token": TOKEN,
         "session_id": OPTIONAL_ID,
         "actor_subject": Rule(max_len=256),
         "actions": Rule(max_items=32),
@@ -125,7 +127,7 @@ RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
     "SubscribeEventsRequest": {
         "session_id": OPTIONAL_ID,
         "after_seq": NOT_NEGATIVE,
-        "resume_token": Rule(max_len=1024),
+        "resume_token": TOKEN,
         "event_types": Rule(max_items=32),
     },
     # hitl_service.proto
@@ -140,12 +142,12 @@ RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
     "GetApprovalRequest": {"approval_id": ID},
     "HitlHello": {
         "client_id": ID,
-        "resume_token": Rule(max_len=1024),
+        "resume_token": TOKEN,
         "protocol_version": Rule(gte=1),
         "features": Rule(max_items=32),
     },
     "HitlRequest": {"frame_id": Rule(max_len=64, pattern=FRAME_ID)},
-    "ListApprovalsRequest": {"page_size": NOT_NEGATIVE, "states": DEFINED},
+    "ListApprovalsRequest": {"page_size": NOT_NEGATIVE, "page_token": TOKEN, "states": DEFINED},
     # session.proto, as UpdateSession takes it
     "Session": {
         "session_id": OPTIONAL_ID,
@@ -165,6 +167,7 @@ RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
     "ListSessionEventsRequest": {"session_id": ID, "after_seq": NOT_NEGATIVE, "page_size": NOT_NEGATIVE},
     "ListSessionsRequest": {
         "page_size": NOT_NEGATIVE,
+        "page_token": TOKEN,
         "states": DEFINED,
         "labels": Rule(pair_max_bytes=256),
     },

@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack
-from typing import Generic, Protocol
+from typing import Final, Generic, Protocol
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -17,7 +17,8 @@ from agent_runtime_client.status import Problem
 from agent_runtime_client.tasks import Tasks
 from agent_runtime_client.timing import Backoff, Timing
 
-_DEFAULT_MAX_FRAME = 1_572_864
+_DEFAULT_MAX_FRAME: Final = 1_572_864
+_PATIENCE_SECONDS: Final = 1.0
 
 
 class Side(Protocol[Up, Down]):
@@ -145,8 +146,9 @@ class Attachment(Generic[Up, Down]):
             while True:
                 frame = await link.read()
                 if isinstance(frame, Problem):
-                    # With an heir on its way the end of this stream is expected, however it looks.
-                    found, heir = (await heir if heir is not None else frame), None
+                    if heir is None:
+                        return frame
+                    found, heir = await self._inherit(heir, frame), None
                     return found
                 if (kind := frame.WhichOneof("frame")) == "go_away":
                     heir = heir or self._tasks.start(self._succeed(link, frame.go_away))
@@ -195,6 +197,15 @@ class Attachment(Generic[Up, Down]):
             if not isinstance(verdict, Retry):
                 return found
             await asyncio.sleep(self._backoff.next_delay(verdict.asked_delay))
+
+    async def _inherit(
+        self, heir: "asyncio.Task[Link[Up, Down] | Problem]", problem: Problem
+    ) -> Link[Up, Down] | Problem:
+        """Wait for the next stream; with one on its way the end of this one is expected, however it looks."""
+        await asyncio.wait({heir}, timeout=_PATIENCE_SECONDS)
+        if not heir.done():
+            await self._side.disconnected(problem.describe(), 0)
+        return await heir
 
     async def _recover(self, problem: Problem) -> ClientError | None:
         """Wait as the end of a stream asks for, or return the error to end with."""

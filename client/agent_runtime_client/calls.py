@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from enum import Enum
 from typing import Final
 
@@ -11,9 +12,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from agent_runtime import v1
 from agent_runtime_client.attachment import seconds_of
-from agent_runtime_client.errors import ClientError, Rejected, ToolRefused
+from agent_runtime_client.errors import ClientError, JournalFailed, Rejected, ToolRefused
 from agent_runtime_client.ledger import Fate, Ledger, OpenCall
-from agent_runtime_client.records import Entry, Records
+from agent_runtime_client.records import Entry, Records, finished
 from agent_runtime_client.tasks import Tasks
 from agent_runtime_client.tools.executor import ToolExecutor
 
@@ -118,7 +119,11 @@ class Calls:
 
     async def _run(self, open_call: OpenCall, fate: Fate, deadline: float) -> Entry | None:
         call = open_call.call
-        entry = await asyncio.to_thread(self._records.start, self._session_id, call.call_id)
+        try:
+            entry = await asyncio.to_thread(self._records.start, self._session_id, call.call_id)
+        except JournalFailed as error:
+            # What cannot be recorded must not be run: after a crash nobody would know of it.
+            return finished(None, _result(call.call_id, _Status.STATUS_FAILED, f"not run: {error}"))
         if self._is_repeatable(call.tool_name):
             # Nothing is lost if somebody else runs it too, so the run need not wait for the word.
             if fate is Fate.RUN or open_call.started_by is None:
@@ -215,10 +220,16 @@ class Calls:
                 return
 
     async def _finish(self, result: v1.ToolResult) -> Entry:
-        return await asyncio.to_thread(self._records.finish, self._session_id, result)
+        try:
+            return await asyncio.to_thread(self._records.finish, self._session_id, result)
+        except JournalFailed:
+            # The server may still learn of the result; only a crash before that would lose it.
+            return finished(None, result)
 
     async def _forget(self, call_id: str) -> None:
-        await asyncio.to_thread(self._records.forget, self._session_id, call_id)
+        # A call remembered in vain does no harm: the log says that it is over.
+        with suppress(JournalFailed):
+            await asyncio.to_thread(self._records.forget, self._session_id, call_id)
 
     def _is_repeatable(self, tool_name: str) -> bool:
         return any(spec.name == tool_name and spec.idempotent for spec in self._executor.specs)

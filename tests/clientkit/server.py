@@ -61,7 +61,8 @@ class Stream(Generic[Up, Down]):
 
     async def receive(self) -> Up:
         """Return the client's next frame."""
-        frame: Up = await asyncio.wait_for(self._context.read(), 5)
+        async with asyncio.timeout(5):
+            frame: Up = await self._context.read()
         assert frame is not grpc.aio.EOF, "the client ended the stream"
         return frame
 
@@ -150,15 +151,18 @@ class ScriptedServer:
 
     async def chat(self) -> ChatStream:
         """Return the next Chat stream that a client opens."""
-        return await asyncio.wait_for(self.chats.get(), 5)
+        async with asyncio.timeout(5):
+            return await self.chats.get()
 
     async def hitl(self) -> HitlStream:
         """Return the next Hitl stream."""
-        return await asyncio.wait_for(self.hitls.get(), 5)
+        async with asyncio.timeout(5):
+            return await self.hitls.get()
 
     async def feed(self) -> Stream[v1.SubscribeEventsRequest, v1.SubscribeEventsResponse]:
         """Return the next SubscribeEvents stream."""
-        return await asyncio.wait_for(self.feeds.get(), 5)
+        async with asyncio.timeout(5):
+            return await self.feeds.get()
 
 
 class _Chat(chat_service_pb2_grpc.ChatServiceServicer):

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -286,8 +285,7 @@ def restarted(server: ScriptedServer, client: Client, tmp_path: Path) -> Restart
 
 
 async def test_a_call_lost_in_a_crash_is_confessed_and_never_run_again(restarted: Restarted) -> None:
-    with suppress(Exception):
-        await restarted.die_while_running("touch")
+    await restarted.die_while_running("touch")
     tools = Recorder()
     with Journal.open(restarted.directory) as journal:
         assert journal.client_id == restarted.client_id
@@ -301,8 +299,7 @@ async def test_a_call_lost_in_a_crash_is_confessed_and_never_run_again(restarted
 
 
 async def test_an_idempotent_call_lost_in_a_crash_is_run_again(restarted: Restarted) -> None:
-    with suppress(Exception):
-        await restarted.die_while_running("look")
+    await restarted.die_while_running("look")
     tools = Recorder()
     with Journal.open(restarted.directory) as journal:
         async with restarted.client.chat("s1", executor=tools, journal=journal):
@@ -322,6 +319,23 @@ async def test_a_result_lost_in_a_crash_is_sent_again_with_the_same_id(restarted
             order = dispatched(1, call("c1"), seconds=10**10)
             await stream.welcome(order, started(2, "c1", journal.client_id))
             assert await stream.receive() == sent
+    assert tools.runs == []
+
+
+async def test_a_call_that_cannot_be_recorded_is_not_run(
+    server: ScriptedServer, client: Client, tmp_path: Path
+) -> None:
+    tools, journal = Recorder(), Journal.open(tmp_path)
+    journal.close()
+    async with client.chat("s1", executor=tools, journal=journal):
+        stream = await server.chat()
+        await stream.welcome()
+        await stream.events(dispatched(1, call("c1")))
+        result = (await stream.receive()).tool_result
+        assert (result.status, result.error_message) == (
+            v1.ToolResult.STATUS_FAILED,
+            "not run: the journal is closed",
+        )
     assert tools.runs == []
 
 

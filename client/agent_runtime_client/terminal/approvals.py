@@ -15,10 +15,12 @@ ROWS = 60
 CHOICES = "[a]pprove  [e]dit  [r]eject [why]  [v]iew all"
 
 
-def approval_view(approval: v1.Approval, workspace: Path | None, *, rows: int | None = ROWS) -> Text:
+def approval_view(
+    approval: v1.Approval, workspace: Path | None, *, rows: int | None = ROWS, lead: str = "Allow "
+) -> Text:
     """What is asked for: a diff, a command, or the arguments; at most `rows` of them unless None."""
     call = approval.tool_call
-    head = Text.assemble(("? ", "bold yellow"), ("Allow ", "bold"), (reveal(call.tool_name), "bold yellow"))
+    head = Text.assemble(("? ", "bold yellow"), (lead, "bold"), (reveal(call.tool_name), "bold yellow"))
     body = _write(call, workspace, head) if call.tool_name == "write_file" else _plain(call)
     head.append(f"  ({_circumstances(approval)})", "dim")
     lines = list(body.split("\n", allow_blank=True))
@@ -109,4 +111,4 @@ def edited_view(approval: v1.Approval, arguments_json: str, workspace: Path | No
     edited = v1.Approval()
     edited.CopyFrom(approval)
     edited.tool_call.arguments_json = arguments_json
-    return approval_view(edited, workspace)
+    return approval_view(edited, workspace, lead="Edited ")

@@ -32,6 +32,7 @@ class ChatOptions:
     agent: str = ""
     approve: Approve | None = None
     as_json: bool = False
+    command: str = "agent-runtime chat"  # what comes back to the session
 
 
 def chat(
@@ -104,7 +105,7 @@ async def _say_once(client: Client, chat: Chat, session: v1.Session, options: Ch
     approver = _approver(shot, printer, client.target, options)
     status = await shot.run(options.message, approver, agent_id=options.agent if options.session else "")
     if status is Exit.WAITING_FOR_USER:
-        printer.line(render.quiet(f"answer with: agent-runtime chat --session {session.session_id} ANSWER"))
+        printer.line(render.quiet(f"answer with: {options.command} --session {session.session_id} ANSWER"))
     return status
 
 
@@ -128,4 +129,4 @@ async def _converse(client: Client, chat: Chat, session: v1.Session, options: Ch
     console.print(render.welcome(session, options.workspace, client.target), soft_wrap=True)
     screen = Screen(client, chat, options.workspace)
     await screen.run(switch_to=options.agent if options.session else "")
-    console.print(render.farewell(session), soft_wrap=True)
+    console.print(render.farewell(session, options.command), soft_wrap=True)

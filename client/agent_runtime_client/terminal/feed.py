@@ -65,9 +65,22 @@ class Feed:
         self._streamed: dict[str, _Streamed] = {}
         self._output: set[str] = set()
         self._disconnected = False
+        self._handoff: v1.AgentHandoff | None = None
 
     def apply(self, update: updates.ChatUpdate) -> list[Piece]:
         """Return what to print for the update."""
+        return [*self._held_handoff(update), *self._pieces(update)]
+
+    def _held_handoff(self, update: updates.ChatUpdate) -> Iterator[Piece]:
+        """A handoff is told with what follows it: a choice of agent that follows at once says the same and more."""
+        held, self._handoff = self._handoff, None
+        if held is None:
+            return
+        routed = update.event.routing_decided if isinstance(update, updates.Event) else v1.RoutingDecided()
+        if routed.agent_id != held.to_agent_id:
+            yield Line(render.handoff(held))
+
+    def _pieces(self, update: updates.ChatUpdate) -> list[Piece]:
         match update:
             case updates.Event(event):
                 self.view.fold(event)
@@ -127,7 +140,9 @@ class Feed:
 
     def _event(self, event: v1.SessionEvent) -> Iterator[Piece]:
         kind = event.WhichOneof("payload")
-        if kind == "assistant_message":
+        if kind == "agent_handoff":
+            self._handoff = event.agent_handoff
+        elif kind == "assistant_message":
             yield from self._message(event.assistant_message)
         elif kind == "tool_call_completed":
             yield from self._result(event.tool_call_completed.result)

@@ -49,9 +49,10 @@ def handoff(moved: v1.AgentHandoff) -> Text:
     return text
 
 
-def proposed(call: v1.ToolCall) -> Text | None:
-    """A call that changes something, before it is decided; reading calls are told when they are done."""
-    if call.tool_name in _TOLD_OTHERWISE or call.effect == v1.TOOL_EFFECT_READ:
+def dispatched(order: v1.ToolCallDispatched) -> Text | None:
+    """A call that changes something and that nobody was asked about; the others were shown when asked."""
+    call = order.tool_call
+    if order.approval_id or call.tool_name in _TOLD_OTHERWISE or call.effect == v1.TOOL_EFFECT_READ:
         return None
     return Text.assemble(("→ ", "yellow"), (calls.call_line(call), "bold"))
 
@@ -139,9 +140,9 @@ def welcome(session: v1.Session, workspace: Path, target: str) -> Text:
     return text.append(f" on {target}, working in {workspace}\n  /help tells what there is", "dim")
 
 
-def farewell(session: v1.Session) -> Text:
-    """The last line of a chat."""
-    return quiet(f"The session stays; go on with: agent-runtime chat --session {session.session_id}")
+def farewell(session: v1.Session, command: str) -> Text:
+    """The last line of a chat: the command that comes back to it."""
+    return quiet(f"The session stays; go on with: {command} --session {session.session_id}")
 
 
 def closed(event: v1.SessionClosed) -> Text:
@@ -152,8 +153,7 @@ def closed(event: v1.SessionClosed) -> Text:
 SIMPLE: Final[Mapping[str, Callable[[v1.SessionEvent], Text | None]]] = {
     "user_message": lambda event: user_message(event.user_message),
     "routing_decided": lambda event: routing(event.routing_decided),
-    "agent_handoff": lambda event: handoff(event.agent_handoff),
-    "tool_call_proposed": lambda event: proposed(event.tool_call_proposed.tool_call),
+    "tool_call_dispatched": lambda event: dispatched(event.tool_call_dispatched),
     "approval_resolved": lambda event: resolved(event.approval_resolved.approval),
     "question_asked": lambda event: question(event.question_asked.question),
     "turn_recovered": lambda event: recovered(event.turn_recovered),

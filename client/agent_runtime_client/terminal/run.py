@@ -19,6 +19,7 @@ from agent_runtime_client.terminal.printer import stdout_console
 def run(
     *message: Annotated[str, Parameter(help="Say this, print the answer and end.")],
     workspace: Annotated[Path, Parameter(help="Folder the agents work in.")] = Path(),
+    session: Annotated[str, Parameter(help="Session to go on with; its history is shown first.")] = "",
 ) -> int:
     """Start a server with its own Postgres, Redis and mock model, and chat about the current directory.
 
@@ -28,6 +29,8 @@ def run(
     folder = checked_workspace(workspace)
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
 
+    options = ChatOptions(said, folder, session, command="agent-runtime run")
+
     async def main() -> int:
         if not said and not interactive:
             return await play(None)
@@ -35,6 +38,6 @@ def run(
         if console is not None:
             console.print(Text("starting a server of our own …", "dim"))
         async with own_server() as target, Client(target) as client:
-            return await talk(client, ChatOptions(message=said, workspace=folder))
+            return await talk(client, options)
 
     return unwrapped(lambda: asyncio.run(main()))

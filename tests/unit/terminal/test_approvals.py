@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from terminal_messages import approval, call
 
 from agent_runtime import v1
 from agent_runtime_client.terminal import approvals, edit
 from agent_runtime_client.terminal.approvals import Answer, Choice
 from agent_runtime_client.terminal.deciding import Desk
+from terminalkit.messages import approval, call
 
 
 def view(tool_call: v1.ToolCall, workspace: Path | None = None, rows: int | None = approvals.ROWS) -> str:

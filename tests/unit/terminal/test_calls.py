@@ -1,9 +1,8 @@
 """Calls and their results in words."""
 
-from terminal_messages import call
-
 from agent_runtime import v1
 from agent_runtime_client.terminal import calls
+from terminalkit.messages import call
 
 
 def test_a_call_is_named_with_its_main_argument() -> None:

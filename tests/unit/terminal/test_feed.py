@@ -1,10 +1,21 @@
 """Each piece of text is printed once, however it arrives."""
 
-from terminal_messages import answered, asked, call, completed, finished, proposed, resolved, said_by_user
-
 from agent_runtime import v1
 from agent_runtime_client import CaughtUp, Connected, Disconnected, Notice, TextDelta, updates
 from agent_runtime_client.terminal.feed import Chunk, Feed, Line, Voice
+from terminalkit.messages import (
+    answered,
+    asked,
+    call,
+    completed,
+    dispatched,
+    finished,
+    handed_over,
+    proposed,
+    resolved,
+    routed,
+    said_by_user,
+)
 
 
 def delta(text: str, *, attempt: int = 1, replace: bool = False, message_id: str = "m1", channel: int = 1) -> TextDelta:
@@ -58,14 +69,30 @@ def test_arguments_being_written_are_counted_not_shown() -> None:
     assert feed.writing == 8
 
 
-def test_reading_calls_are_told_when_done_and_changing_ones_before_too() -> None:
-    read, write = call("read_file", path="a"), call("write_file", call_id="c2", effect=v1.TOOL_EFFECT_WRITE, path="b")
-    text = shown(Feed(), proposed(read), proposed(write), completed("c1", "x\ny"), completed("c2", "wrote 3 bytes"))
-    assert text == "\n→ write_file b\n\n✓ read_file a · 2 lines\n\n✓ write_file b · wrote 3 bytes\n"
+def test_what_runs_unasked_is_told_before_it_runs_unless_it_only_reads() -> None:
+    read, write = call("read_file", path="a"), call("write_file", effect=v1.TOOL_EFFECT_WRITE, path="b")
+    assert shown(Feed(), dispatched(read)) == ""
+    assert shown(Feed(), dispatched(write)) == "\n→ write_file b\n"
+    assert shown(Feed(), dispatched(write, approval_id="a1")) == ""
+
+
+def test_results_are_told() -> None:
+    text = shown(Feed(), proposed(call("read_file", path="a")), completed("c1", "x\ny"))
+    assert text == "\n✓ read_file a · 2 lines\n"
 
 
 def test_the_tools_of_the_runtime_are_told_by_what_they_cause() -> None:
     assert shown(Feed(), proposed(call("switch_agent", agent_id="coder")), completed("c1", "ok")) == ""
+
+
+def test_a_handoff_is_told_when_the_work_goes_on() -> None:
+    text = shown(Feed(), handed_over("debug", "coder"), delta("I go"), answered("I go on"))
+    assert text == "\n⇢ debug hands over to coder: because\n" + "I go on"
+
+
+def test_a_choice_of_agent_is_told_once() -> None:
+    text = shown(Feed(), handed_over("orchestrator", "debug"), routed("debug"))
+    assert text == "\n⇢ debug answers (model, high confidence): because\n"
 
 
 def test_output_that_was_streamed_is_not_shown_again() -> None:
@@ -104,9 +131,9 @@ def test_a_newer_servers_event_is_passed_over() -> None:
 def test_the_view_knows_what_goes_on() -> None:
     feed = Feed()
     write = call("write_file", effect=v1.TOOL_EFFECT_WRITE, path="b")
-    assert not feed.view.busy
+    busy = [feed.view.busy]
     shown(feed, said_by_user("go"), asked(write))
-    assert feed.view.busy
+    assert [*busy, feed.view.busy] == [False, True]
     assert (feed.view.status(), list(feed.view.approvals)) == ("waiting for a decision", ["a1"])
     shown(feed, resolved(write, v1.APPROVAL_STATE_APPROVED))
     assert not feed.view.approvals
@@ -125,15 +152,15 @@ def test_a_question_waits_for_the_user_until_the_next_message() -> None:
     question = v1.Question(question_id="q1", agent_id="ask", text="Which?", options=[v1.QuestionOption(label="this")])
     event = updates.Event(v1.SessionEvent(turn_id="t1", question_asked=v1.QuestionAsked(question=question)))
     assert "? ask asks: Which?\n  1. this" in shown(feed, said_by_user("go"), event)
-    assert not feed.view.busy
+    busy = [feed.view.busy]
     shown(feed, said_by_user("this"))
-    assert feed.view.busy
+    assert [*busy, feed.view.busy] == [False, True]
 
 
 def test_history_ends_where_the_server_says() -> None:
     feed = Feed()
-    feed.apply(CaughtUp(3))
-    assert feed.live
+    live = [feed.live, bool(feed.apply(CaughtUp(3))), feed.live]
+    assert live == [False, False, True]
 
 
 def test_lines_and_chunks_are_the_only_pieces() -> None:

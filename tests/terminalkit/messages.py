@@ -60,3 +60,23 @@ def completed(call_id: str, text: str = "", error: str = "") -> Event:
 
 def proposed(tool_call: v1.ToolCall) -> Event:
     return Event(v1.SessionEvent(turn_id="t1", tool_call_proposed=v1.ToolCallProposed(tool_call=tool_call)))
+
+
+def dispatched(tool_call: v1.ToolCall, approval_id: str = "") -> Event:
+    order = v1.ToolCallDispatched(tool_call=tool_call, approval_id=approval_id)
+    return Event(v1.SessionEvent(turn_id="t1", tool_call_dispatched=order))
+
+
+def handed_over(from_agent: str, to_agent: str) -> Event:
+    moved = v1.AgentHandoff(from_agent_id=from_agent, to_agent_id=to_agent, reason="because")
+    return Event(v1.SessionEvent(turn_id="t1", agent_handoff=moved))
+
+
+def routed(agent_id: str) -> Event:
+    decided = v1.RoutingDecided(
+        agent_id=agent_id,
+        confidence=v1.ROUTING_CONFIDENCE_HIGH,
+        source=v1.ROUTING_SOURCE_MODEL,
+        reasoning="because",
+    )
+    return Event(v1.SessionEvent(turn_id="t1", routing_decided=decided))

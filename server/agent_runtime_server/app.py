@@ -109,7 +109,7 @@ async def running(settings: Settings, host: str, port: int, metrics_port: int) -
                 tasks.create_task(prober.run(), name="probes"),
             ]
             server = _server(replica, health, prober)
-            bound = server.add_insecure_port(f"{host}:{port}")
+            bound = _bind(server, host, port)
             await prober.probe_all()
             await server.start()
             try:
@@ -254,6 +254,14 @@ def _server(replica: Replica, health: Health, prober: Prober) -> grpc.aio.Server
     files["grpc.health.v1.Health"] = cast("FileDescriptor", health_pb2.DESCRIPTOR)
     server.add_generic_rpc_handlers((*ours, health.handler(), *Reflection(files).handlers()))
     return server
+
+
+def _bind(server: grpc.aio.Server, host: str, port: int) -> int:
+    """Return the port the server listens on."""
+    try:
+        return server.add_insecure_port(f"{host}:{port}")
+    except RuntimeError as error:
+        raise OSError(f"cannot listen on {host}:{port}: is something else there? choose another --port") from error
 
 
 async def _keep_presence(presence: Presence) -> None:

@@ -249,6 +249,37 @@ async def test_go_away_moves_to_a_new_stream_before_the_old_one_ends(server: Scr
         assert seen == [3]
 
 
+async def test_go_away_from_a_server_that_is_alone_waits_for_the_next_one(
+    server: ScriptedServer, client: Client
+) -> None:
+    async with client.chat("s1") as chat:
+        old = await server.chat()
+        await old.welcome()
+        draining = status(grpc.StatusCode.UNAVAILABLE, "SERVER_DRAINING", retry_delay=0.01)
+        server.refusals += [draining, draining]
+        await old.send(v1.ChatResponse(go_away=v1.GoAway()))
+        new = await server.chat()
+        await old.events(event(1))
+        old.end(draining)
+        assert await events_of(chat, 1) == [1]
+        await new.welcome(event(1), event(2))
+        assert await events_of(chat, 1) == [2]
+
+
+async def test_credentials_that_ran_out_do_not_stop_a_move(server: ScriptedServer, client: Client) -> None:
+    async with client.chat("s1") as chat:
+        old = await server.chat()
+        await old.welcome()
+        server.refusals.append(status(grpc.StatusCode.UNAUTHENTICATED, "CREDENTIALS_INVALID"))
+        await old.send(v1.ChatResponse(go_away=v1.GoAway()))
+        await until(lambda: not server.refusals)
+        await old.events(event(1))
+        assert await events_of(chat, 1) == [1]
+        old.end(status(grpc.StatusCode.UNAVAILABLE))
+        await (await server.chat()).welcome(event(2))
+        assert await events_of(chat, 1) == [2]
+
+
 async def test_a_silent_server_is_left_for_a_new_connection(server: ScriptedServer) -> None:
     timing = Timing(silence_seconds=0.2, backoff_first=0.01)
     async with Client(server.target, timing=timing) as client, client.chat("s1") as chat:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from agent_runtime import v1
-from agent_runtime_client import CaughtUp, Client, Event, Journal, Superseded
+from agent_runtime_client import CaughtUp, Client, Event, Journal, LocalTools, Superseded
 from clientkit.events import TURN, call, cancel_requested, completed, dispatched, event, started
 from clientkit.server import ChatStream, ScriptedServer, status, take, until
 
@@ -244,6 +245,57 @@ async def test_a_newer_executor_is_noticed_also_when_the_status_is_lost(server: 
         await take(chat, Event)
         with pytest.raises(Superseded):
             await take(chat, CaughtUp)
+
+
+async def run_one(stream: ChatStream) -> v1.ChatRequest:
+    """Have the client run c1, and return the frame with its result."""
+    await stream.welcome()
+    await stream.events(dispatched(1, call("c1")))
+    await begin(stream, "c1", 2)
+    return await stream.receive()
+
+
+async def test_a_result_the_server_cannot_take_becomes_a_failure(server: ScriptedServer, client: Client) -> None:
+    async with client.chat("s1", executor=Recorder()):
+        stream = await server.chat()
+        frame = await run_one(stream)
+        await stream.ack(frame, error=v1.Error(code=8, reason="FRAME_TOO_LARGE"))
+        again = await stream.receive()
+        assert again.frame_id != frame.frame_id
+        assert again.tool_result.status == v1.ToolResult.STATUS_FAILED
+        assert "FRAME_TOO_LARGE" in again.tool_result.error_message
+
+
+async def test_a_result_refused_for_a_while_is_sent_again(server: ScriptedServer, client: Client) -> None:
+    async with client.chat("s1", executor=Recorder()):
+        stream = await server.chat()
+        frame = await run_one(stream)
+        busy = v1.Error(code=8, reason="QUOTA_EXCEEDED", retry_delay=Duration(nanos=1_000_000))
+        await stream.ack(frame, error=busy)
+        assert await stream.receive() == frame
+
+
+async def test_a_result_nobody_wants_is_forgotten(server: ScriptedServer, client: Client, tmp_path: Path) -> None:
+    with Journal.open(tmp_path) as journal:
+        async with client.chat("s1", executor=Recorder(), journal=journal):
+            stream = await server.chat()
+            frame = await run_one(stream)
+            assert journal.entry("s1", "c1") is not None
+            await stream.ack(frame, error=v1.Error(code=9, reason="TURN_ALREADY_FINISHED"))
+            await until(lambda: journal.entry("s1", "c1") is None)
+
+
+async def test_progress_is_told_here_and_to_the_server(server: ScriptedServer, client: Client, tmp_path: Path) -> None:
+    async with client.chat("s1", executor=LocalTools(tmp_path)) as chat:
+        stream = await server.chat()
+        await stream.welcome()
+        order = call("c1", "execute_command", '{"command": "echo one; cat"}')
+        await stream.events(dispatched(1, order))
+        await begin(stream, "c1", 2)
+        progress = (await stream.receive()).tool_progress
+        assert (progress.call_id, progress.index, progress.text) == ("c1", 0, "one\n")
+        assert await take(chat, v1.ToolProgress) == progress
+        assert (await stream.receive()).tool_result.content[0].text == "exit code: 0\none\n"
 
 
 class Restarted:

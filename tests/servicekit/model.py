@@ -6,6 +6,8 @@ from typing import Any
 from agent_runtime_server.mockllm.server import MockServer
 
 Rule = dict[str, Any]
+Asked = tuple[str, dict[str, Any] | str]
+"""The name of a tool, and arguments as an object or as the text that is sent."""
 
 
 def says(text: str, **rule: Any) -> Rule:
@@ -13,9 +15,9 @@ def says(text: str, **rule: Any) -> Rule:
     return {"answer": {"text": text}} | rule
 
 
-def calls(*asked: tuple[str, dict[str, Any] | str], text: str = "", **rule: Any) -> Rule:
+def calls(*wanted: Asked, text: str = "", **rule: Any) -> Rule:
     """Return a rule that answers once, with tool calls."""
-    tool_calls = [{"name": name, "arguments": arguments} for name, arguments in asked]
+    tool_calls = [{"name": name, "arguments": arguments} for name, arguments in wanted]
     once: Rule = {"match": {"times": 1}, "answer": {"text": text, "tool_calls": tool_calls}}
     return once | rule
 

@@ -45,9 +45,9 @@ class Service:
 
     def chat(self, session_id: str, **hello: Any) -> ChatStream:
         """Open a chat; as its executor, with the standard tools, unless `hello` says otherwise."""
-        hello = {"client_id": "client-1", "protocol_version": 1, "tools": tools(*STANDARD_TOOLS)} | hello
+        usual: dict[str, Any] = {"client_id": "client-1", "protocol_version": 1, "tools": tools(*STANDARD_TOOLS)}
         stream = ChatStream(self.chat_service.Chat())
-        stream.begin(v1.ChatRequest(hello=v1.ChatHello(session_id=session_id, **hello)))
+        stream.begin(v1.ChatRequest(hello=v1.ChatHello(session_id=session_id, **(usual | hello))))
         return stream
 
     def review(self, client_id: str = "reviewer-1", **hello: Any) -> HitlStream:

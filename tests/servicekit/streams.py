@@ -55,14 +55,7 @@ class Stream(Generic[Up, Down]):
         try:
             while (frame := await self.call.read()) is not grpc.aio.EOF:
                 await self._note(frame)
-            await self.call.code()
-            if await self.call.code() != grpc.StatusCode.OK:
-                raise grpc.aio.AioRpcError(
-                    await self.call.code(),
-                    await self.call.initial_metadata(),
-                    await self.call.trailing_metadata(),
-                    await self.call.details(),
-                )
+            self.error = await _problem(self.call)
         except grpc.aio.AioRpcError as error:
             self.error = error
         except asyncio.CancelledError:
@@ -162,14 +155,14 @@ class ChatStream(Stream[v1.ChatRequest, v1.ChatResponse]):
 
     async def result(self, call_id: str, text: str = "done", **result: Any) -> v1.FrameAck:
         """Answer a call; with success unless `result` says otherwise."""
-        fields = {"status": v1.ToolResult.STATUS_SUCCEEDED, "content": [v1.Part(text=text)]} | result
+        fields: dict[str, Any] = {"status": v1.ToolResult.STATUS_SUCCEEDED, "content": [v1.Part(text=text)]} | result
         return await self.submit(tool_result=v1.ToolResult(call_id=call_id, **fields))
 
     async def calls(self, count: int) -> list[v1.ToolCall]:
         """Wait for so many dispatches and return their calls."""
         last = await self.event("tool_call_dispatched", count - 1)
-        found = [e.tool_call_dispatched.tool_call for e in self.events if e.seq <= last.seq]
-        return [call for call in found if call.call_id]
+        dispatched = (event for event in self.events if event.HasField("tool_call_dispatched"))
+        return [event.tool_call_dispatched.tool_call for event in dispatched if event.seq <= last.seq]
 
     async def finished(self, number: int = 0) -> v1.TurnFinished:
         """Wait for the end of the `number`-th turn."""
@@ -210,6 +203,16 @@ def decision(
         arguments_sha256=approval.tool_call.arguments_sha256,
         verdict=verdict,
         **fields,
+    )
+
+
+async def _problem(call: Any) -> grpc.aio.AioRpcError | None:
+    """Return the status of an ended call as an error, None when it is OK."""
+    code = await call.code()
+    if code == grpc.StatusCode.OK:
+        return None
+    return grpc.aio.AioRpcError(
+        code, await call.initial_metadata(), await call.trailing_metadata(), await call.details()
     )
 
 

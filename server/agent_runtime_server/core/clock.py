@@ -16,7 +16,7 @@ class Clock(Protocol):
 
 def now() -> Timestamp:
     """Return the wall time of this machine."""
-    return from_nanos(time.time_ns())
+    return from_nanos(time.time_ns() // 1000 * 1000)  # what Postgres keeps
 
 
 def from_nanos(nanos: int) -> Timestamp:

@@ -102,6 +102,7 @@ class Inbox:
         self._pending: dict[str, v1.Approval] = {}
         self._changed = asyncio.Event()
         self._left = False
+        self._connected = True
         self._asking: asyncio.Task[Decision | None] | None = None
         self._asked = ""
         self._asker = AskHere(self._say, workspace, self._leave)
@@ -164,7 +165,13 @@ class Inbox:
             case v1.Approval():
                 self._take_approval(update)
             case updates.Disconnected(reason):
-                self._say(Text(f"○ disconnected ({shorten(reason, 100)}); trying again", "yellow"))
+                if self._connected:
+                    self._say(Text(f"○ disconnected ({shorten(reason, 100)}); trying again", "yellow"))
+                self._connected = False
+            case updates.CaughtUp():
+                if not self._connected:
+                    self._say(Text("● connected again", "green"))
+                self._connected = True
             case _:
                 pass
 

@@ -1,0 +1,84 @@
+"""The program finds its commands and never answers with a traceback."""
+
+from collections.abc import Callable
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from agent_runtime_client import cli
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    def install(**entries: str) -> None:
+        found = [EntryPoint(name, value, cli.GROUP) for name, value in entries.items()]
+        monkeypatch.setattr(cli, "entry_points", lambda **_: found)
+
+    return install
+
+
+def test_a_missing_extra_is_named_in_one_line(
+    commands: Callable[..., None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(_: EntryPoint) -> object:
+        raise ModuleNotFoundError("No module named 'asyncpg'", name="asyncpg")
+
+    commands(serve="agent_runtime_server.commands.serve:serve")
+    monkeypatch.setattr(EntryPoint, "load", load)
+    assert cli.run(["serve"]) == 1
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "pip install 'agent-runtime[server,embedded]'" in told
+    assert cli.run(["--help"]) == 0
+    assert "asyncpg is missing" in " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
+def test_an_unknown_command_or_option_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["bogus"]) == 2
+    assert cli.run(["sessions", "--bogus"]) == 2
+    assert cli.run(["health", "--bogus"]) == 1
+    assert capsys.readouterr().err.count("\n") == 3
+
+
+@pytest.mark.parametrize("name", ["chat", "review", "sessions", "events", "health", "run", "demo"])
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([name, "--help"]) == 0
+    assert f"agent-runtime {name}" in capsys.readouterr().out
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--version"]) == 0
+    assert capsys.readouterr().out.strip()[0].isdigit()
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["chat", "hi", "--target", "nonsense"],
+        ["chat", "hi", "--workspace", "/does/not/exist"],
+        ["chat", "hi", "--yes", "--approve", "none"],
+        ["review", "a", "--approve", "--reject"],
+        ["review", "--comment", "x"],
+        ["run", "hi", "--workspace", "/does/not/exist"],
+    ],
+)
+def test_bad_input_is_one_clear_line(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(argv) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"agent-runtime {argv[0]}: ")
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("argv", [["chat", "hi"], ["sessions"], ["review", "--list"], ["events", "x"]])
+def test_an_unreachable_server_says_what_to_do(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([*argv, "--target", "127.0.0.1:1"]) == 1
+    told = capsys.readouterr().err
+    assert "start one with `agent-runtime serve`" in told
+    assert told.count("\n") == 1
+
+
+def test_health_has_the_exit_status_of_a_probe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["health", "--target", "127.0.0.1:1"]) == 2
+    assert cli.run(["health", "--addr", "nonsense"]) == 1
+    assert cli.run(["health", "--timeout", "0"]) == 1
+    assert capsys.readouterr().err.count("\n") == 3

@@ -1,0 +1,121 @@
+"""Bad input of every kind: a clear answer, nothing broken, nothing leaked, and the next good request served."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from agent_runtime import v1
+from badinput import frames, unary
+from badinput.case import Case, refused
+from badinput.world import Answer, World, build
+from servicekit.process import ServerProcess, serving
+from servicekit.service import Service
+
+SETTINGS = {"AGENT_RUNTIME_HITL_TIMEOUT": "3600", "AGENT_RUNTIME_HITL_TIMEOUT_ACTION": "wait"}
+MOST_GROWTH = 12 << 20  # bytes of memory, over some thousand bad inputs
+
+Send = Callable[[World, Case], Awaitable[Answer]]
+TABLE: tuple[tuple[str, Send, tuple[Case, ...]], ...] = (
+    ("request", World.request, tuple(unary.cases())),
+    ("first frame", World.opening, tuple(frames.openings())),
+    ("frame", World.frame, (*frames.answered(), *frames.reviewed())),
+    ("last frame", World.ending, tuple(frames.endings())),
+)
+ALL = [(send, case) for _, send, cases in TABLE for case in cases]
+IDS = [f"{how} {case.where}: {case.name}" for how, _, cases in TABLE for case in cases]
+
+
+@pytest.fixture(scope="module")
+async def process() -> AsyncIterator[ServerProcess]:
+    async with serving(SETTINGS) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+async def world(process: ServerProcess) -> AsyncIterator[World]:
+    service = Service(process.target)
+    async with service.channel:
+        yield await build(service)
+
+
+def resident_bytes(process: ServerProcess) -> int:
+    assert process._process is not None
+    status = Path(f"/proc/{process._process.pid}/status").read_text()
+    found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def test_there_are_more_than_two_hundred() -> None:
+    assert len(ALL) > 200
+    assert len(set(IDS)) == len(IDS)
+
+
+@pytest.mark.parametrize(("send", "case"), ALL, ids=IDS)
+async def test_bad_input_is_answered(world: World, send: Send, case: Case) -> None:
+    async with asyncio.timeout(30):
+        answer = await send(world, case)
+        assert answer.is_as(case.told), f"told {answer}, should be {case.told}"
+        assert await world.is_well()
+
+
+async def test_memory_stays_flat(world: World, process: ServerProcess) -> None:
+    async def once() -> int:
+        for send, case in ALL:
+            await send(world, case)
+        return resident_bytes(process)
+
+    await once()
+    before = await once()
+    after = max([await once() for _ in range(3)])
+    assert after - before < MOST_GROWTH
+
+
+async def test_garbage_on_the_port_harms_nobody(world: World, process: ServerProcess) -> None:
+    host, _, port = process.target.rpartition(":")
+    for data in (
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\0" * 10_000,
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 999,
+    ):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(data)
+        with suppress(OSError):  # the server may have closed before it has read all
+            writer.write_eof()
+        async with asyncio.timeout(30):
+            with suppress(ConnectionError):
+                await reader.read()
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        assert await world.is_well()
+
+
+async def test_an_idempotency_key_is_good_for_one_payload(world: World) -> None:
+    submit = world.service.chat_service.SubmitFrame
+    frame = v1.ChatRequest(frame_id="key-1", switch_agent=v1.SwitchAgent(agent_id="coder"))
+    request = v1.SubmitFrameRequest(session_id="good", client_id="ide", frame=frame)
+    first = (await submit(request)).frame_ack
+    again = (await submit(request)).frame_ack
+    assert (first.outcome, again.outcome) == (v1.FrameAck.OUTCOME_ACCEPTED, v1.FrameAck.OUTCOME_DUPLICATE)
+    assert first.seq == again.seq
+    request.frame.switch_agent.reason = "another"
+    case = Case("", "ChatService.SubmitFrame", request, refused("IDEMPOTENCY_KEY_REUSED"))
+    answer = await world.request(case)
+    assert answer.is_as(case.told), answer
+
+
+async def test_a_good_turn_runs_after_all_of_it(world: World) -> None:
+    async with world.service.chat("good", client_id="ide") as chat:
+        await chat.say("hello")
+        assert (await chat.finished()).state == v1.TURN_STATE_COMPLETED
+
+
+async def test_none_of_it_was_a_fault_of_ours(process: ServerProcess) -> None:
+    log = process._log.read_text()
+    assert "Traceback" not in log
+    assert "rpc_failed" not in log

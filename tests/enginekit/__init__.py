@@ -1,0 +1,1 @@
+"""What tests of the engine and its stores are made of."""

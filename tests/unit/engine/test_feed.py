@@ -1,0 +1,437 @@
+"""What one stream is sent: every event once and in order, whatever its reader and the log do."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent_runtime import v1
+from agent_runtime_server.core.errors import CallerError, ServiceError
+from agent_runtime_server.engine.feed import Feed, Item, Wanted, heartbeat
+from agent_runtime_server.stores.base import StoredEvent
+from enginekit.turns import turns
+
+BIG = b"x" * 100_000  # three of them are more than a feed holds for its reader
+
+
+class Log:
+    """A session with its log: knows the last few events by heart, and reads the others when its gate is open."""
+
+    def __init__(self, events: int = 0, *, at_hand: int = 3) -> None:
+        self.events: list[StoredEvent] = []
+        self.feeds: list[Feed] = []
+        self.text = ""
+        self.resting = False
+        self.reads: list[tuple[int, int]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self._at_hand = at_hand
+        self.commit(events)
+
+    @property
+    def head_seq(self) -> int:
+        return len(self.events)
+
+    def recent(self, after_seq: int) -> Sequence[StoredEvent] | None:
+        missing = self.events[after_seq:]
+        return missing if len(missing) <= self._at_hand else None
+
+    def texts(self) -> Iterable[v1.MessageDelta]:
+        return [delta(self.text, replace=True)] if self.text else []
+
+    def at_rest(self) -> bool:
+        return self.resting
+
+    async def read(self, after_seq: int, limit: int) -> Sequence[StoredEvent]:
+        self.reads.append((after_seq, limit))
+        await self.gate.wait()
+        return self.events[after_seq : after_seq + limit]
+
+    def commit(self, count: int = 1, payload: bytes = b"x") -> None:
+        events = [StoredEvent(self.head_seq + number, 1, payload) for number in range(1, count + 1)]
+        self.events += events
+        for feed in self.feeds:
+            feed.offer(events)
+
+    def write(self, text: str) -> None:
+        self.text += text
+        for feed in self.feeds:
+            feed.offer([delta(text)])
+
+    def feed(self, after_seq: int = 0, *, ephemeral: bool = True, most_unacked: int = 0) -> Feed:
+        feed = Feed(self, self.read, Wanted(after_seq, ephemeral, most_unacked))
+        self.feeds.append(feed)
+        return feed
+
+
+class Reader:
+    """Takes items one by one, as many as it is let."""
+
+    def __init__(self, feed: Feed) -> None:
+        self.items: list[Item] = []
+        self.error: ServiceError | None = None
+        self._ended = False
+        self._feed = feed
+        self._let = asyncio.Semaphore(0)
+
+    async def run(self) -> None:
+        await self._let.acquire()
+        try:
+            async for item in self._feed:
+                self.items.append(item)
+                await self._let.acquire()
+        except ServiceError as error:
+            self.error = error
+        self._ended = True
+
+    def has_ended(self) -> bool:
+        return self._ended
+
+    async def read(self, count: int = 1000) -> None:
+        """Let the reader take this many more items, and see how far it comes."""
+        for _ in range(count):
+            self._let.release()
+        await turns()
+
+    @property
+    def seqs(self) -> list[int]:
+        return [item.seq for item in self.items if isinstance(item, StoredEvent)]
+
+    @property
+    def told(self) -> list[str]:
+        """Everything, in words: events by their seq, text by itself."""
+        return [tell(item) for item in self.items]
+
+
+@asynccontextmanager
+async def reading(feed: Feed) -> AsyncIterator[Reader]:
+    reader = Reader(feed)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(reader.run())
+        yield reader
+        task.cancel()
+
+
+def delta(text: str, *, replace: bool = False) -> v1.MessageDelta:
+    return v1.MessageDelta(text=text, replace=replace)
+
+
+def tell(item: Item) -> str:
+    match item:
+        case StoredEvent():
+            return str(item.seq)
+        case v1.MessageDelta():
+            return f"={item.text}" if item.replace else f"+{item.text}"
+        case v1.CaughtUp():
+            return f"caught up {item.head_seq}"
+        case _:
+            return type(item).__name__
+
+
+async def test_the_log_is_replayed_then_followed() -> None:
+    log = Log(2)
+    async with reading(log.feed()) as reader:
+        await reader.read()
+        log.commit()
+        await reader.read()
+    assert reader.told == ["1", "2", "caught up 2", "3"]
+
+
+async def test_a_reader_begins_where_it_was() -> None:
+    log = Log(5)
+    async with reading(log.feed(after_seq=3)) as reader:
+        await reader.read()
+    assert reader.told == ["4", "5", "caught up 5"]
+    assert not log.reads, "what is at hand is not read from the store"
+
+
+async def test_a_reader_of_all_there_is_is_caught_up_at_once() -> None:
+    async with reading(Log(5).feed(after_seq=5)) as reader:
+        await reader.read()
+    assert reader.told == ["caught up 5"]
+
+
+async def test_a_long_log_is_read_in_pages() -> None:
+    log = Log(450)
+    async with reading(log.feed()) as reader:
+        await reader.read()
+    assert reader.seqs == [*range(1, 451)]
+    assert log.reads == [(0, 200), (200, 200), (400, 200)]
+
+
+async def test_a_commit_while_the_log_is_read_is_not_missed() -> None:
+    log = Log(10)
+    log.gate.clear()
+    async with reading(log.feed()) as reader:
+        await reader.read()
+        log.commit(2)
+        log.gate.set()
+        await reader.read()
+    assert reader.told == [*(str(seq) for seq in range(1, 13)), "caught up 12"]
+
+
+async def test_text_being_written_comes_whole_to_who_attaches() -> None:
+    log = Log(1)
+    log.write("Hel")
+    async with reading(log.feed()) as reader:
+        await reader.read()
+        log.write("lo")
+        await reader.read()
+    assert reader.told == ["1", "caught up 1", "=Hel", "+lo"]
+
+
+async def test_ephemeral_frames_keep_their_place_among_the_events() -> None:
+    log = Log()
+    async with reading(log.feed()) as reader:
+        await reader.read()
+        log.write("Hello")
+        log.commit()
+        log.write("Bye")
+        log.feeds[0].offer([v1.ToolProgress(call_id="call-1", text="10 %")])
+        await reader.read()
+    assert reader.told == ["caught up 0", "+Hello", "1", "+Bye", "ToolProgress"]
+
+
+async def test_who_wants_no_ephemeral_frames_gets_none() -> None:
+    log = Log(1)
+    log.write("Hello")
+    async with reading(log.feed(ephemeral=False)) as reader:
+        await reader.read()
+        log.write("Bye")
+        log.commit()
+        await reader.read()
+    assert reader.told == ["1", "caught up 1", "2"]
+
+
+async def test_a_slow_reader_is_not_queued_for_but_reads_the_log_again() -> None:
+    log = Log()
+    async with reading(log.feed()) as reader:
+        await reader.read(1)
+        log.write("a")
+        log.commit(4, BIG)
+        log.write("b")
+        await reader.read()
+    assert reader.told == ["caught up 0", "1", "2", "3", "4", "=ab"]
+    assert log.reads == [(0, 200)]
+
+
+async def test_many_small_frames_are_too_many_too() -> None:
+    log = Log()
+    async with reading(log.feed()) as reader:
+        await reader.read(1)
+        for _ in range(1100):
+            log.write("x")
+        await reader.read()
+    assert reader.told == ["caught up 0", "=" + "x" * 1100]
+
+
+async def test_a_reader_that_keeps_up_may_read_any_amount() -> None:
+    log = Log()
+    async with reading(log.feed()) as reader:
+        for _ in range(9):
+            await reader.read()
+            log.commit(1, BIG)
+        await reader.read()
+    assert reader.seqs == [*range(1, 10)]
+    assert not log.reads
+
+
+async def test_a_gap_in_what_is_offered_is_read_from_the_log() -> None:
+    log = Log()
+    feed = log.feed()
+    async with reading(feed) as reader:
+        await reader.read()
+        log.feeds.clear()
+        log.commit(2)
+        feed.offer(log.events[1:])
+        await reader.read()
+    assert reader.seqs == [1, 2]
+
+
+async def test_what_is_offered_twice_is_sent_once() -> None:
+    log = Log()
+    feed = log.feed()
+    async with reading(feed) as reader:
+        await reader.read()
+        log.commit(2)
+        feed.offer(log.events)
+        await reader.read()
+    assert reader.seqs == [1, 2]
+
+
+async def test_answers_come_behind_the_events_that_are_out_already() -> None:
+    log = Log()
+    async with reading(log.feed()) as reader:
+        await reader.read()
+        log.commit()
+        log.feeds[0].answer(v1.FrameAck(seq=1))
+        await reader.read()
+    assert reader.told == ["caught up 0", "1", "FrameAck"]
+
+
+async def test_answers_are_never_dropped() -> None:
+    log = Log()
+    async with reading(log.feed()) as reader:
+        await reader.read(1)
+        log.feeds[0].answer(v1.FrameAck())
+        log.commit(4, BIG)
+        await reader.read()
+    assert reader.told == ["caught up 0", "FrameAck", "1", "2", "3", "4"], "they do not wait for a replay"
+
+
+async def test_events_wait_for_acknowledgement_when_the_reader_bounds_them() -> None:
+    log = Log(5)
+    feed = log.feed(most_unacked=2)
+    async with reading(feed) as reader:
+        await reader.read()
+        assert reader.told == ["1", "2"]
+        feed.acknowledge(2)
+        feed.acknowledge(1)
+        await reader.read()
+        assert reader.seqs == [1, 2, 3, 4], "an older acknowledgement takes nothing back"
+        feed.answer(v1.Heartbeat())
+        await reader.read()
+        assert reader.told[-1] == "Heartbeat", "control frames need no acknowledgement"
+        feed.acknowledge(5)
+        await reader.read()
+        assert reader.seqs == [1, 2, 3, 4, 5]
+        log.commit(3)
+        await reader.read()
+        assert reader.seqs[5:] == [6, 7]
+        feed.acknowledge(7)
+        await reader.read()
+    assert reader.seqs == [*range(1, 9)]
+
+
+async def test_a_half_closed_stream_ends_when_nothing_more_is_to_come() -> None:
+    log = Log(1)
+    feed = log.feed()
+    async with reading(feed) as reader:
+        feed.half_close()
+        await reader.read()
+        assert not reader.has_ended(), "a turn is running"
+        log.resting = True
+        log.commit()
+        await reader.read()
+        assert reader.has_ended()
+    assert (reader.told, reader.error) == (["1", "caught up 1", "2"], None)
+
+
+async def test_a_stream_ends_with_its_error_at_once() -> None:
+    log = Log(1)
+    feed = log.feed()
+    async with reading(feed) as reader:
+        await reader.read()
+        log.commit()
+        feed.end(CallerError(v1.ERROR_REASON_ATTACHMENT_SUPERSEDED, "another one attached"))
+        feed.end(CallerError(v1.ERROR_REASON_CLIENT_IDLE_TIMEOUT, "too late"))
+        await reader.read()
+    assert reader.error is not None
+    assert reader.error.wire_reason == "ATTACHMENT_SUPERSEDED", "the first reason stands"
+    assert reader.seqs == [1]
+
+
+async def test_a_stream_ends_in_the_middle_of_a_page() -> None:
+    feed = Log(100).feed()
+    async with reading(feed) as reader:
+        await reader.read(10)
+        feed.end(CallerError(v1.ERROR_REASON_ATTACHMENT_SUPERSEDED, "another one attached"))
+        await reader.read()
+    assert len(reader.seqs) == 10
+    assert reader.error is not None
+
+
+async def test_a_heartbeat_comes_after_silence_only() -> None:
+    log = Log(3)
+    feed = log.feed()
+    async with reading(feed) as reader:
+        await reader.read()
+        feed.beat(15)
+        await reader.read()
+        assert reader.told[-1] == "caught up 3"
+        feed.last_sent -= 15
+        feed.beat(15)
+        feed.beat(15)
+        await reader.read()
+    assert reader.told[3:] == ["caught up 3", "Heartbeat"]
+    beat = reader.items[-1]
+    assert isinstance(beat, v1.Heartbeat)
+    assert beat.head_seq == 3
+
+
+def test_a_heartbeat_may_answer_a_ping() -> None:
+    assert heartbeat(7, nonce=42).ping_nonce == 42
+
+
+ACTIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("commit"), st.integers(1, 6)),
+        st.tuples(st.just("commit big"), st.integers(1, 4)),
+        st.tuples(st.just("write"), st.integers(1, 3)),
+        st.tuples(st.just("flood"), st.integers(1, 2)),
+        st.tuples(st.just("read"), st.integers(1, 9)),
+        st.tuples(st.just("acknowledge"), st.integers(0, 9)),
+        st.tuples(st.just("log answers"), st.integers(0, 1)),
+        st.tuples(st.just("offer again"), st.integers(1, 5)),
+    ),
+    max_size=40,
+)
+
+
+def play(log: Log, feed: Feed, reader: Reader) -> Callable[[str, int], None]:
+    def act(name: str, number: int) -> None:
+        match name:
+            case "commit":
+                log.commit(number)
+            case "commit big":
+                log.commit(number, BIG)
+            case "write":
+                log.write("x" * number)
+            case "flood":
+                for _ in range(number * 600):
+                    log.write("y")
+            case "acknowledge":
+                feed.acknowledge(min(number, reader.seqs[-1] if reader.seqs else 0))
+            case "log answers":
+                log.gate.set() if number else log.gate.clear()
+            case "offer again":
+                feed.offer(log.events[-number:])
+
+    return act
+
+
+@settings(max_examples=150, deadline=None)
+@given(actions=ACTIONS, before=st.integers(0, 8), after_seq=st.integers(0, 8), most_unacked=st.integers(0, 3))
+async def test_every_event_is_sent_once_and_in_order(
+    actions: list[tuple[str, int]], before: int, after_seq: int, most_unacked: int
+) -> None:
+    log = Log(before)
+    after_seq = min(after_seq, before)
+    feed = log.feed(after_seq, most_unacked=most_unacked)
+    async with reading(feed) as reader:
+        act = play(log, feed, reader)
+        for name, number in actions:
+            act(name, number)
+            await reader.read(number if name == "read" else 0)
+        log.gate.set()
+        await reader.read(100_000)
+        while reader.seqs[-1:] != [log.head_seq] and log.head_seq > after_seq:
+            before_ack = len(reader.items)
+            feed.acknowledge(reader.seqs[-1] if reader.seqs else 0)
+            await reader.read(0)
+            assert len(reader.items) > before_ack, "the feed stands still"
+        await reader.read(0)
+    assert reader.seqs == [*range(after_seq + 1, log.head_seq + 1)]
+    assert sum(isinstance(item, v1.CaughtUp) for item in reader.items) == 1
+    assert shown_text(reader.items) == log.text
+
+
+def shown_text(items: Sequence[Item]) -> str:
+    """What a client shows: a replacing delta stands for all before it."""
+    text = ""
+    for item in items:
+        if isinstance(item, v1.MessageDelta):
+            text = item.text if item.replace else text + item.text
+    return text

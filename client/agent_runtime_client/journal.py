@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 import threading
 import time
 import zlib
@@ -42,17 +43,18 @@ class Journal:
 
     @classmethod
     def for_workspace(cls, workspace: Path, *, session_id: str = "") -> Self:
-        """Open a free journal for clients of `workspace`, in the user's state directory."""
+        """Open a free journal for clients of `workspace`, in the user's state directory.
+
+        A workspace that holds that directory, such as a home, has its journal in /var/tmp.
+        """
         root = Path(os.path.realpath(workspace))
-        base = os.environ.get("XDG_STATE_HOME", "")
-        state = Path(base) if Path(base).is_absolute() else Path.home() / ".local" / "state"
         name = hashlib.sha256(os.fsencode(root)).hexdigest()[:32]
-        directory = Path(os.path.realpath(state)) / "agent-runtime" / "clients" / name
-        if directory.is_relative_to(root):
-            raise JournalFailed(
-                f"the journal would lie in {directory}, inside the workspace; set XDG_STATE_HOME to another place"
-            )
-        return cls.open(directory, session_id=session_id)
+        places = (_user_state() / "agent-runtime", Path(f"/var/tmp/agent-runtime-{os.getuid()}"))  # noqa: S108 - checked
+        for place in places:
+            if not place.is_relative_to(root):
+                _claim(place)
+                return cls.open(place / "clients" / name, session_id=session_id)
+        raise JournalFailed(f"no journal fits outside the workspace {root}; work in a folder below it")
 
     @classmethod
     def open(cls, directory: Path, *, session_id: str = "") -> Self:
@@ -133,6 +135,22 @@ class Journal:
             _append(self._path(session_id), f"{zlib.crc32(text.encode()):08x} {text}\n".encode())
         except OSError as error:
             raise JournalFailed(f"cannot write the journal in {self.directory}: {error.strerror}") from error
+
+
+def _user_state() -> Path:
+    base = os.environ.get("XDG_STATE_HOME", "")
+    return Path(os.path.realpath(base if Path(base).is_absolute() else Path.home() / ".local" / "state"))
+
+
+def _claim(place: Path) -> None:
+    """Make sure that the directory is ours alone: /var/tmp is everybody's."""
+    try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = place.lstat()
+    except OSError as error:
+        raise JournalFailed(f"cannot keep a journal in {place}: {error.strerror}") from error
+    if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o022:
+        raise JournalFailed(f"{place} can be written by others; make it a directory of your own")
 
 
 def _file_name(session_id: str) -> str:

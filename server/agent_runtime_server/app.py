@@ -8,12 +8,9 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
-from typing import cast
 
 import grpc.aio
 import structlog
-from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
-from grpc_health.v1 import health_pb2
 
 from agent_runtime import v1
 from agent_runtime_server.agents.registry import builtin
@@ -65,6 +62,8 @@ _OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.so_reuseport", 0),
 )
 _MOCK_DELAY_MS = 8
+SERVICES = tuple(f"agent_runtime.v1.{name}Service" for name in ("Chat", "Hitl", "Session", "Event", "Agent", "System"))
+"""Full names of what is served, in the order of their implementations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,34 +208,20 @@ def _limits(settings: Settings) -> Limits:
 
 
 def _services(replica: Replica, prober: Prober) -> dict[str, object]:
-    """Return every service by the name it has in the contract."""
-    return {
-        "ChatService": ChatService(replica),
-        "HitlService": HitlService(replica),
-        "SessionService": SessionService(replica),
-        "EventService": EventService(replica),
-        "AgentService": AgentService(replica),
-        "SystemService": SystemService(replica, prober.dependencies),
-    }
-
-
-def _descriptors() -> dict[str, ServiceDescriptor]:
-    files = {message.DESCRIPTOR.file for message in _ONE_OF_EACH_FILE}
-    return {name: service for file in files for name, service in file.services_by_name.items()}
-
-
-_ONE_OF_EACH_FILE = (
-    v1.ChatRequest,
-    v1.HitlRequest,
-    v1.GetSessionRequest,
-    v1.SubscribeEventsRequest,
-    v1.GetAgentRequest,
-    v1.GetServerStatusRequest,
-)
+    """Return every service by its full name."""
+    implementations = (
+        ChatService(replica),
+        HitlService(replica),
+        SessionService(replica),
+        EventService(replica),
+        AgentService(replica),
+        SystemService(replica, prober.dependencies),
+    )
+    return dict(zip(SERVICES, implementations, strict=True))
 
 
 def _health(stores: Stores, model: Model, replica: Replica) -> tuple[Health, Prober]:
-    health = Health(service.full_name for service in _descriptors().values())
+    health = Health(SERVICES)
     probes: dict[str, Callable[[], Awaitable[None]]] = {
         "postgres": stores.database.probe,
         "redis": stores.cache.probe,
@@ -247,12 +232,10 @@ def _health(stores: Stores, model: Model, replica: Replica) -> tuple[Health, Pro
 
 
 def _server(replica: Replica, health: Health, prober: Prober) -> grpc.aio.Server:
-    descriptors = _descriptors()
     server = grpc.aio.server(options=_OPTIONS)
-    ours = [handlers(descriptors[name], service) for name, service in _services(replica, prober).items()]
-    files: dict[str, FileDescriptor] = {descriptor.full_name: descriptor.file for descriptor in descriptors.values()}
-    files["grpc.health.v1.Health"] = cast("FileDescriptor", health_pb2.DESCRIPTOR)
-    server.add_generic_rpc_handlers((*ours, health.handler(), *Reflection(files).handlers()))
+    ours = [handlers(name, service) for name, service in _services(replica, prober).items()]
+    reflection = Reflection((*SERVICES, "grpc.health.v1.Health"))
+    server.add_generic_rpc_handlers((*ours, health.handler(), *reflection.handlers()))
     return server
 
 

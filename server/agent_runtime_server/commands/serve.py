@@ -79,11 +79,18 @@ async def _serve(settings: Settings, host: str, port: int, metrics_port: int, *,
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     if stop_on_stdin_close:
-        loop.add_reader(sys.stdin.fileno(), _on_stdin, stop)
+        _watch_stdin(stop)
     async with running(settings, host, port, metrics_port) as server:
         sys.stdout.write(f"agent-runtime serving on {server.address}\n")
         sys.stdout.flush()
         await stop.wait()
+
+
+def _watch_stdin(stop: asyncio.Event) -> None:
+    try:
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _on_stdin, stop)
+    except PermissionError as error:  # files and /dev/null cannot be waited for
+        raise ValueError("--stop-on-stdin-close needs a pipe or a terminal on standard input") from error
 
 
 def _on_stdin(stop: asyncio.Event) -> None:

@@ -98,10 +98,6 @@ def approval_decision(draft: Draft, sender: Sender, decision: v1.ApprovalDecisio
     call = _asked(draft, decision, row)
     edited: v1.ToolCall | None = None
     if decision.verdict != v1.APPROVAL_VERDICT_REJECT:
-        if not decision.arguments_sha256:
-            raise invalid(
-                "approval_decision.arguments_sha256", "required", "give the digest of the arguments that were shown"
-            )
         if decision.arguments_sha256 != call.call.arguments_sha256:
             raise CallerError(v1.ERROR_REASON_APPROVAL_STALE, "the digest is not that of the call's arguments")
     if decision.verdict == v1.APPROVAL_VERDICT_APPROVE_WITH_EDITS:

@@ -1,7 +1,7 @@
 """Answers to client frames."""
 
 from agent_runtime import v1
-from agent_runtime_server.core.errors import CallerError, ServiceError, invalid
+from agent_runtime_server.core.errors import CallerError, ServiceError
 from agent_runtime_server.engine.session import Committed
 
 
@@ -24,8 +24,3 @@ def unsupported() -> CallerError:
 def hello_required(message: str) -> CallerError:
     """Return the error of a stream whose frames are out of order."""
     return CallerError(v1.ERROR_REASON_HELLO_REQUIRED, message)
-
-
-def frame_id_required() -> CallerError:
-    """Return the error of a durable frame that cannot be retried."""
-    return invalid("frame_id", "required", "durable frames carry an id of their own, such as a UUID")

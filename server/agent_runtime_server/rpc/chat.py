@@ -1,9 +1,7 @@
 """ChatService: one reader and one writer a stream; the stream owns nothing, the log is the truth."""
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -15,6 +13,7 @@ from agent_runtime_server.engine import frames, intake
 from agent_runtime_server.engine.feed import Feed, Wanted, heartbeat
 from agent_runtime_server.engine.session import Session
 from agent_runtime_server.rpc import acks, wire
+from agent_runtime_server.rpc.hello import first_frame
 from agent_runtime_server.rpc.principal import Principal, principal
 from agent_runtime_server.rpc.replica import Replica
 from agent_runtime_server.rpc.service import BadFrame, Call, Incoming, Outgoing
@@ -59,7 +58,7 @@ class ChatService:
     async def chat(self, requests: AsyncIterator[Incoming], call: Call) -> AsyncGenerator[Outgoing, None]:
         """Hold a conversation: hello, welcome, replay, caught_up, live."""
         self._replica.refuse_draining()
-        hello = await self._hello(requests)
+        hello = (await first_frame(requests, v1.ChatRequest, self._replica.hello_seconds)).hello
         who = principal(call)
         session = await self._replica.hub.session(hello.session_id, who.tenant)
         welcome, attachment = await self._attach(session, hello, who)
@@ -71,19 +70,6 @@ class ChatService:
         finally:
             session.feeds.discard(attachment.feed)
             reader.cancel()
-
-    async def _hello(self, requests: AsyncIterator[Incoming]) -> v1.ChatHello:
-        """Return the first frame, which must be a valid hello and come soon."""
-        first: Incoming | None = None
-        with suppress(TimeoutError, StopAsyncIteration):
-            async with asyncio.timeout(self._replica.hello_seconds):
-                first = await anext(requests)
-        if isinstance(first, BadFrame):
-            raise first.error
-        if not isinstance(first, v1.ChatRequest) or first.WhichOneof("frame") != "hello":
-            raise acks.hello_required("the first frame must be a hello, sent at once")
-        validate(first)
-        return first.hello
 
     async def _attach(
         self, session: Session, hello: v1.ChatHello, who: Principal
@@ -148,7 +134,7 @@ class ChatService:
         if kind == "hello":
             raise acks.hello_required("a stream takes one hello; open another stream to attach again")
         if kind in intake.DURABLE and not request.frame_id:
-            raise acks.frame_id_required()
+            require_frame_id(request.frame_id)
         try:
             if kind is None:
                 raise acks.unsupported()

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -16,11 +15,12 @@ from agent_runtime_server.engine import frames, intake, reviews
 from agent_runtime_server.engine.feed import heartbeat
 from agent_runtime_server.engine.session import Committed
 from agent_runtime_server.rpc import acks
+from agent_runtime_server.rpc.hello import first_frame
 from agent_runtime_server.rpc.pages import fingerprint, make_token, page_size, read_place, read_token
 from agent_runtime_server.rpc.principal import principal
 from agent_runtime_server.rpc.replica import Replica, draining
 from agent_runtime_server.rpc.service import BadFrame, Call, Incoming, Outgoing
-from agent_runtime_server.rpc.validation import validate
+from agent_runtime_server.rpc.validation import require_frame_id, validate
 from agent_runtime_server.stores.base import ApprovalQuery, Frame
 
 _log = structlog.get_logger(__name__)
@@ -102,7 +102,7 @@ class HitlService:
     async def hitl(self, requests: AsyncIterator[Incoming], call: Call) -> AsyncGenerator[Outgoing, None]:
         """Show approvals and take decisions: hello, welcome, every pending one, caught_up, live."""
         self._replica.refuse_draining()
-        hello = await self._hello(requests)
+        hello = (await first_frame(requests, v1.HitlRequest, self._replica.hello_seconds)).hello
         version = self._replica.protocol_version(hello.protocol_version)
         who = principal(call)
         bound_to = fingerprint(hello.filter)
@@ -124,18 +124,6 @@ class HitlService:
         finally:
             stop_waking()
             reader.cancel()
-
-    async def _hello(self, requests: AsyncIterator[Incoming]) -> v1.HitlHello:
-        first: Incoming | None = None
-        with suppress(TimeoutError, StopAsyncIteration):
-            async with asyncio.timeout(self._replica.hello_seconds):
-                first = await anext(requests)
-        if isinstance(first, BadFrame):
-            raise first.error
-        if not isinstance(first, v1.HitlRequest) or first.WhichOneof("frame") != "hello":
-            raise acks.hello_required("the first frame must be a hello, sent at once")
-        validate(first)
-        return first.hello
 
     async def _show(
         self, desk: _Desk, selected: v1.ApprovalFilter, bound_to: str, resume_xid: int | None
@@ -209,7 +197,7 @@ class HitlService:
         if kind == "hello":
             raise acks.hello_required("a stream takes one hello; open another stream to attach again")
         if kind in _DURABLE and not request.frame_id:
-            raise acks.frame_id_required()
+            require_frame_id(request.frame_id)
         try:
             if kind is None:
                 raise acks.unsupported()

@@ -35,7 +35,7 @@ def read_token(token: str, bound_to: str, kinds: Sequence[type]) -> list[str | i
     """Return the values of a token; raises RESUME_TOKEN_INVALID unless it is ours and of this request."""
     try:
         values = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-    except ValueError:
+    except (ValueError, RecursionError):
         values = None
     if not isinstance(values, list) or len(values) != len(kinds) + 1 or values[0] != bound_to:
         raise _invalid()

@@ -13,8 +13,6 @@ from agent_runtime_server.rpc.replica import Replica
 from agent_runtime_server.rpc.service import Call
 from agent_runtime_server.stores.base import SessionQuery, SessionRow
 
-_UPDATABLE = ("title", "labels", "expire_time")
-
 
 class SessionService:
     """Session life cycle and history."""
@@ -71,9 +69,6 @@ class SessionService:
     async def update_session(self, request: v1.UpdateSessionRequest, call: Call) -> v1.UpdateSessionResponse:
         """Change title, labels or expiry."""
         paths = request.update_mask.paths
-        for index, path in enumerate(paths):
-            if path not in _UPDATABLE:
-                raise invalid(f"update_mask.paths[{index}]", "update_mask.known", f"use {', '.join(_UPDATABLE)}")
         await self._row(request.session.session_id, principal(call))
         given = request.session
         expires = given.expire_time.ToDatetime(UTC) if given.HasField("expire_time") else None

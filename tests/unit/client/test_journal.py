@@ -105,12 +105,29 @@ def test_old_sessions_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert len(list(journal.directory.glob("*.calls"))) == 3
 
 
-def test_it_must_lie_outside_the_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_lies_in_the_users_state_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    with pytest.raises(JournalFailed, match="inside the workspace"):
-        Journal.for_workspace(tmp_path)
     with Journal.for_workspace(tmp_path / "work") as journal:
         assert journal.directory.is_relative_to(tmp_path / "state")
+
+
+def test_it_lies_elsewhere_when_that_is_inside_the_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with Journal.for_workspace(tmp_path) as journal:
+        assert not journal.directory.is_relative_to(tmp_path)
+
+
+def test_no_journal_fits_outside_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(JournalFailed, match="outside the workspace"):
+        Journal.for_workspace(Path("/"))
+
+
+def test_a_place_that_others_can_write_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    (tmp_path / "agent-runtime").mkdir()
+    (tmp_path / "agent-runtime").chmod(0o777)
+    with pytest.raises(JournalFailed, match="written by others"):
+        Journal.for_workspace(tmp_path / "work")
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -39,6 +39,11 @@ class ServerProcess:
         self._log = state_dir / "serve.log"
         self._process: asyncio.subprocess.Process | None = None
 
+    @property
+    def runs(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.returncode is None
+
     async def start(self) -> None:
         """Start serving and return when it is ready."""
         command = [sys.executable, "-m", "agent_runtime_client.cli", "serve", "--stop-on-stdin-close"]
@@ -66,14 +71,14 @@ class ServerProcess:
 
     async def kill(self) -> None:
         """Kill the server's process, and only that: what it started has to end by itself."""
-        if self._process is not None and self._process.returncode is None:
+        if self._process is not None and self.runs:
             self._process.kill()
             await self._process.wait()
 
     async def stop(self) -> int:
         """Ask the server to end by SIGTERM and return its status."""
         assert self._process is not None, "it was started"
-        if self._process.returncode is None:
+        if self.runs:
             self._process.send_signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(_STOP_SECONDS):

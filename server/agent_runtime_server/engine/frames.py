@@ -97,9 +97,8 @@ def approval_decision(draft: Draft, sender: Sender, decision: v1.ApprovalDecisio
     """Decide an approval; `row` is its latest revision, claims included."""
     call = _asked(draft, decision, row)
     edited: v1.ToolCall | None = None
-    if decision.verdict != v1.APPROVAL_VERDICT_REJECT:
-        if decision.arguments_sha256 != call.call.arguments_sha256:
-            raise CallerError(v1.ERROR_REASON_APPROVAL_STALE, "the digest is not that of the call's arguments")
+    if decision.verdict != v1.APPROVAL_VERDICT_REJECT and decision.arguments_sha256 != call.call.arguments_sha256:
+        raise CallerError(v1.ERROR_REASON_APPROVAL_STALE, "the digest is not that of the call's arguments")
     if decision.verdict == v1.APPROVAL_VERDICT_APPROVE_WITH_EDITS:
         edited = _edited(draft, call, decision.edited_arguments_json)
     state = _VERDICTS[decision.verdict]

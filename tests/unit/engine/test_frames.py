@@ -236,10 +236,9 @@ class TestApprovalDecision:
 
     def test_approving_needs_the_digest_of_what_was_shown(self) -> None:
         world = running(WRITE)
-        with pytest.raises(ValidationFailed, match=r"approval_decision\.arguments_sha256"):
-            self.decide(world, arguments_sha256="")
-        with refused("APPROVAL_STALE", "digest"):
-            self.decide(world, arguments_sha256="0" * 64)
+        for digest in ("", "0" * 64):
+            with refused("APPROVAL_STALE", "digest"):
+                self.decide(world, arguments_sha256=digest)
 
     def test_a_revision_that_never_was_is_stale(self) -> None:
         world = running(WRITE)

@@ -40,9 +40,11 @@ _LIST = f"""SELECT {_ROW} FROM sessions
 _CREATE = """WITH made AS (
     INSERT INTO sessions (session_id, tenant, owner, request_id, title, labels, head_seq, state, summary,
                           create_time, update_time)
-    VALUES ($1, $2, $3, nullif($4, ''), $5, $6, 1, $7, $8, $9, $9)
+    VALUES ($1, $2, $3, nullif($4, ''), $5, $6, cardinality($10::bigint[]), $7, $8, $9, $9)
     ON CONFLICT DO NOTHING RETURNING session_id)
-    INSERT INTO session_events (session_id, seq, kind, payload) SELECT session_id, $10, $11, $12 FROM made
+    INSERT INTO session_events (session_id, seq, kind, payload)
+    SELECT made.session_id, e.seq, e.kind, e.payload
+    FROM made, unnest($10::bigint[], $11::smallint[], $12::bytea[]) AS e (seq, kind, payload)
     RETURNING seq"""
 
 _EXISTING = f"""SELECT {_ROW} FROM sessions
@@ -79,7 +81,8 @@ class PostgresLog:
         made = await self._database.fetchrow(
             _CREATE, session.session_id, new.tenant, session.owner.SerializeToString(), new.request_id, session.title,
             json.dumps(dict(session.labels)), session.state, session.SerializeToString(),
-            session.create_time.ToDatetime(UTC), new.event.seq, new.event.kind, new.event.payload,
+            session.create_time.ToDatetime(UTC), [event.seq for event in new.events],
+            [event.kind for event in new.events], [event.payload for event in new.events],
         )  # fmt: skip
         if made is not None:
             return None
@@ -163,6 +166,7 @@ def _session_row(row: asyncpg.Record) -> SessionRow:
     """Join what the fold made with what lies beside it."""
     session = v1.Session.FromString(row["summary"])
     session.title = row["title"]
+    session.labels.clear()  # a session that has only begun carries those of its creation
     session.labels.update(json.loads(row["labels"]))
     session.owner.ParseFromString(row["owner"])
     session.head_seq = row["head_seq"]

@@ -121,15 +121,18 @@ def _asked(draft: Draft, decision: v1.ApprovalDecision, row: v1.Approval) -> Cal
     calls = turn.open_calls if turn is not None else []
     found = [call for call in calls if call.approval and call.approval.approval_id == decision.approval_id]
     if not found or found[0].phase is not Phase.ASKED:
-        state = v1.ApprovalState.Name(row.state).removeprefix("APPROVAL_STATE_")
-        raise CallerError(
-            v1.ERROR_REASON_APPROVAL_ALREADY_RESOLVED,
-            f"the approval is {state}",
-            metadata={"state": state, "revision": str(row.revision)},
-        )
+        raise _resolved(row, row.state)
+    if settle.expired(found[0], draft.now_nanos):
+        raise _resolved(row, v1.APPROVAL_STATE_EXPIRED)  # what follows is for the sweeper to settle
     if decision.expected_revision > row.revision:
         raise CallerError(v1.ERROR_REASON_APPROVAL_STALE, f"the approval is at revision {row.revision}")
     return found[0]
+
+
+def _resolved(row: v1.Approval, resolved: "v1.ApprovalState.ValueType") -> CallerError:
+    state = v1.ApprovalState.Name(resolved).removeprefix("APPROVAL_STATE_")
+    metadata = {"state": state, "revision": str(row.revision)}
+    return CallerError(v1.ERROR_REASON_APPROVAL_ALREADY_RESOLVED, f"the approval is {state}", metadata=metadata)
 
 
 def _edited(draft: Draft, call: Call, text: str) -> v1.ToolCall:
@@ -180,12 +183,16 @@ def cancel_turn(draft: Draft, sender: Sender, cancel: v1.CancelTurn) -> None:
 
 
 def switch_agent(draft: Draft, sender: Sender, switch: v1.SwitchAgent) -> None:
-    """Put another agent in charge; a running turn goes on with it at its next step."""
+    """Put another agent in charge; a running turn goes on with it at its next step, and is not routed any more."""
     _refuse_closed(draft.state)
     agent = draft.agents.get(switch.agent_id)
     handoff = v1.AgentHandoff(from_agent_id=draft.state.agent_id, to_agent_id=agent.agent_id, reason=switch.reason)
     turn_id = draft.state.turn.turn_id if draft.state.turn is not None else ""
     draft.add(v1.SessionEvent(agent_handoff=handoff), turn_id=turn_id, actor=sender.actor, frame_id=sender.frame_id)
+    turn = draft.state.turn
+    if turn is not None and not turn.routed and not turn.cancel_nanos:
+        chosen = v1.RoutingDecided(agent_id=agent.agent_id, probability=1, source=v1.ROUTING_SOURCE_EXPLICIT)
+        settle.choose(draft, chosen)
 
 
 def update_tools(draft: Draft, sender: Sender, update: v1.UpdateTools) -> None:
@@ -209,8 +216,10 @@ def check_tools(tools: Sequence[v1.ToolSpec], field: str) -> None:
 
 
 def attach(draft: Draft, sender: Sender, tools: Sequence[v1.ToolSpec]) -> None:
-    """Make the sender the executor with these tools, where that changes anything."""
+    """Make the sender the executor with these tools, where that changes anything; a closed log has had its last event."""
     state = draft.state
+    if state.closed:
+        return
     if state.executor != sender.client_id:
         changed = v1.ExecutorChanged(client_id=sender.client_id, epoch=state.executor_epoch + 1)
         draft.add(v1.SessionEvent(executor_changed=changed), actor=sender.actor)

@@ -200,14 +200,15 @@ def due(draft: Draft) -> None:
         fail(draft, CallerError(v1.ERROR_REASON_TURN_TIMEOUT, f"the turn took longer than {seconds:g} s"))
         return
     for call in turn.open_calls:
-        if call.phase is Phase.ASKED and _expired(draft, call):
+        if call.phase is Phase.ASKED and expired(call, draft.now_nanos):
             _expire(draft, call)
         elif call.phase in (Phase.DISPATCHED, Phase.STARTED) and draft.now_nanos >= call.deadline_nanos:
             draft.complete(call, v1.ToolResult.STATUS_TIMED_OUT, error="no result came before the call's deadline")
 
 
-def _expired(draft: Draft, call: Call) -> bool:
-    return call.approval is not None and 0 < _expiry(call.approval) <= draft.now_nanos
+def expired(call: Call, now_nanos: int) -> bool:
+    """Tell whether the time to decide on a call is over."""
+    return call.approval is not None and 0 < _expiry(call.approval) <= now_nanos
 
 
 def _expiry(approval: v1.Approval) -> int:

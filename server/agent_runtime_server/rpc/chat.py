@@ -57,8 +57,8 @@ class ChatService:
 
     async def chat(self, requests: AsyncIterator[Incoming], call: Call) -> AsyncGenerator[Outgoing, None]:
         """Hold a conversation: hello, welcome, replay, caught_up, live."""
-        self._replica.refuse_draining()
         hello = (await first_frame(requests, v1.ChatRequest, self._replica.hello_seconds)).hello
+        self._replica.refuse_draining()
         who = principal(call)
         session = await self._replica.hub.session(hello.session_id, who.tenant)
         welcome, attachment = await self._attach(session, hello, who)
@@ -82,7 +82,7 @@ class ChatService:
             frames.check_tools(hello.tools, "hello.tools")
         state = await session.load()
         check_position(session.oldest_seq, state.head_seq, hello.after_seq)
-        if executes and not state.closed:
+        if executes:
             await session.commit(lambda draft: frames.attach(draft, sender, hello.tools))
         state = await session.load()
         _supersede(session, hello.client_id, executes=executes)

@@ -101,8 +101,8 @@ class HitlService:
 
     async def hitl(self, requests: AsyncIterator[Incoming], call: Call) -> AsyncGenerator[Outgoing, None]:
         """Show approvals and take decisions: hello, welcome, every pending one, caught_up, live."""
-        self._replica.refuse_draining()
         hello = (await first_frame(requests, v1.HitlRequest, self._replica.hello_seconds)).hello
+        self._replica.refuse_draining()
         version = self._replica.protocol_version(hello.protocol_version)
         who = principal(call)
         bound_to = fingerprint(hello.filter)

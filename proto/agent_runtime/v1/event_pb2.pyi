@@ -79,6 +79,33 @@ TURN_STATE_WAITING_FOR_USER: TurnState.ValueType  # 9
 TURN_STATE_PARKED: TurnState.ValueType  # 10
 """Waiting for the model endpoint to come back; nobody owns it."""
 
+class _MessageDelivery:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MessageDeliveryEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_MessageDelivery.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    MESSAGE_DELIVERY_UNSPECIFIED: _MessageDelivery.ValueType  # 0
+    """Not set; same as QUEUE."""
+    MESSAGE_DELIVERY_QUEUE: _MessageDelivery.ValueType  # 1
+    """Begins a turn of its own when those before it are over."""
+    MESSAGE_DELIVERY_STEER: _MessageDelivery.ValueType  # 2
+    """Joins the running turn at its next step; carries that turn's id. Without one it begins a turn."""
+    MESSAGE_DELIVERY_INTERRUPT: _MessageDelivery.ValueType  # 3
+    """Cancels the running turn and begins the next one, before any that is queued."""
+
+class MessageDelivery(_MessageDelivery, metaclass=_MessageDeliveryEnumTypeWrapper):
+    """What a message does to the turn that runs when it comes."""
+
+MESSAGE_DELIVERY_UNSPECIFIED: MessageDelivery.ValueType  # 0
+"""Not set; same as QUEUE."""
+MESSAGE_DELIVERY_QUEUE: MessageDelivery.ValueType  # 1
+"""Begins a turn of its own when those before it are over."""
+MESSAGE_DELIVERY_STEER: MessageDelivery.ValueType  # 2
+"""Joins the running turn at its next step; carries that turn's id. Without one it begins a turn."""
+MESSAGE_DELIVERY_INTERRUPT: MessageDelivery.ValueType  # 3
+"""Cancels the running turn and begins the next one, before any that is queued."""
+
 class _RoutingSource:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -173,6 +200,8 @@ class SessionEvent(message.Message):
     SESSION_CLOSED_FIELD_NUMBER: builtins.int
     ROUTING_DECIDED_FIELD_NUMBER: builtins.int
     QUESTION_ASKED_FIELD_NUMBER: builtins.int
+    STEERING_SEEN_FIELD_NUMBER: builtins.int
+    SESSION_FORKED_FIELD_NUMBER: builtins.int
     seq: builtins.int
     """Position in the session's log: starts at 1, no gaps, never reused.
     Rules: gt 0.
@@ -269,6 +298,14 @@ class SessionEvent(message.Message):
     def question_asked(self) -> QuestionAsked:
         """An agent or the router needs an answer from the user."""
 
+    @builtins.property
+    def steering_seen(self) -> SteeringSeen:
+        """Messages that steer the turn reached its next step."""
+
+    @builtins.property
+    def session_forked(self) -> SessionForked:
+        """The session began as a copy of another one."""
+
     def __init__(
         self,
         *,
@@ -298,12 +335,14 @@ class SessionEvent(message.Message):
         session_closed: SessionClosed | None = ...,
         routing_decided: RoutingDecided | None = ...,
         question_asked: QuestionAsked | None = ...,
+        steering_seen: SteeringSeen | None = ...,
+        session_forked: SessionForked | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["actor", b"actor", "agent_handoff", b"agent_handoff", "approval_requested", b"approval_requested", "approval_resolved", b"approval_resolved", "assistant_message", b"assistant_message", "create_time", b"create_time", "executor_changed", b"executor_changed", "payload", b"payload", "question_asked", b"question_asked", "routing_decided", b"routing_decided", "session_closed", b"session_closed", "session_created", b"session_created", "tool_call_completed", b"tool_call_completed", "tool_call_dispatched", b"tool_call_dispatched", "tool_call_proposed", b"tool_call_proposed", "tool_call_started", b"tool_call_started", "tools_updated", b"tools_updated", "turn_cancel_requested", b"turn_cancel_requested", "turn_finished", b"turn_finished", "turn_recovered", b"turn_recovered", "turn_started", b"turn_started", "user_message", b"user_message"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["actor", b"actor", "agent_handoff", b"agent_handoff", "approval_requested", b"approval_requested", "approval_resolved", b"approval_resolved", "assistant_message", b"assistant_message", "create_time", b"create_time", "executor_changed", b"executor_changed", "payload", b"payload", "question_asked", b"question_asked", "routing_decided", b"routing_decided", "session_closed", b"session_closed", "session_created", b"session_created", "session_forked", b"session_forked", "steering_seen", b"steering_seen", "tool_call_completed", b"tool_call_completed", "tool_call_dispatched", b"tool_call_dispatched", "tool_call_proposed", b"tool_call_proposed", "tool_call_started", b"tool_call_started", "tools_updated", b"tools_updated", "turn_cancel_requested", b"turn_cancel_requested", "turn_finished", b"turn_finished", "turn_recovered", b"turn_recovered", "turn_started", b"turn_started", "user_message", b"user_message"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["actor", b"actor", "agent_handoff", b"agent_handoff", "approval_requested", b"approval_requested", "approval_resolved", b"approval_resolved", "assistant_message", b"assistant_message", "create_time", b"create_time", "executor_changed", b"executor_changed", "frame_id", b"frame_id", "payload", b"payload", "question_asked", b"question_asked", "routing_decided", b"routing_decided", "seq", b"seq", "session_closed", b"session_closed", "session_created", b"session_created", "session_id", b"session_id", "tool_call_completed", b"tool_call_completed", "tool_call_dispatched", b"tool_call_dispatched", "tool_call_proposed", b"tool_call_proposed", "tool_call_started", b"tool_call_started", "tools_updated", b"tools_updated", "traceparent", b"traceparent", "turn_cancel_requested", b"turn_cancel_requested", "turn_finished", b"turn_finished", "turn_id", b"turn_id", "turn_recovered", b"turn_recovered", "turn_started", b"turn_started", "user_message", b"user_message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["actor", b"actor", "agent_handoff", b"agent_handoff", "approval_requested", b"approval_requested", "approval_resolved", b"approval_resolved", "assistant_message", b"assistant_message", "create_time", b"create_time", "executor_changed", b"executor_changed", "frame_id", b"frame_id", "payload", b"payload", "question_asked", b"question_asked", "routing_decided", b"routing_decided", "seq", b"seq", "session_closed", b"session_closed", "session_created", b"session_created", "session_forked", b"session_forked", "session_id", b"session_id", "steering_seen", b"steering_seen", "tool_call_completed", b"tool_call_completed", "tool_call_dispatched", b"tool_call_dispatched", "tool_call_proposed", b"tool_call_proposed", "tool_call_started", b"tool_call_started", "tools_updated", b"tools_updated", "traceparent", b"traceparent", "turn_cancel_requested", b"turn_cancel_requested", "turn_finished", b"turn_finished", "turn_id", b"turn_id", "turn_recovered", b"turn_recovered", "turn_started", b"turn_started", "user_message", b"user_message"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = typing.Literal["session_created", "user_message", "turn_started", "turn_recovered", "assistant_message", "tool_call_proposed", "approval_requested", "approval_resolved", "tool_call_dispatched", "tool_call_started", "tool_call_completed", "agent_handoff", "turn_cancel_requested", "turn_finished", "executor_changed", "tools_updated", "session_closed", "routing_decided", "question_asked"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = typing.Literal["session_created", "user_message", "turn_started", "turn_recovered", "assistant_message", "tool_call_proposed", "approval_requested", "approval_resolved", "tool_call_dispatched", "tool_call_started", "tool_call_completed", "agent_handoff", "turn_cancel_requested", "turn_finished", "executor_changed", "tools_updated", "session_closed", "routing_decided", "question_asked", "steering_seen", "session_forked"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 
@@ -342,6 +381,7 @@ class UserMessage(message.Message):
     CONTEXT_FIELD_NUMBER: builtins.int
     QUESTION_ID_FIELD_NUMBER: builtins.int
     OPTION_IDS_FIELD_NUMBER: builtins.int
+    DELIVERY_FIELD_NUMBER: builtins.int
     agent_id: builtins.str
     """Agent to address; empty means the session's current one.
     Rules: max_len 64.
@@ -349,6 +389,10 @@ class UserMessage(message.Message):
     question_id: builtins.str
     """Question this message answers; empty answers the open question, if there is one.
     Rules: max_len 64.
+    """
+    delivery: MessageDelivery.ValueType
+    """What to do when a turn is running; an answer to a question is none of these.
+    Rules: defined values only.
     """
     @builtins.property
     def parts(self) -> containers.RepeatedCompositeFieldContainer[common_pb2.Part]:
@@ -376,10 +420,61 @@ class UserMessage(message.Message):
         context: abc.Iterable[common_pb2.Part] | None = ...,
         question_id: builtins.str = ...,
         option_ids: abc.Iterable[builtins.str] | None = ...,
+        delivery: MessageDelivery.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["agent_id", b"agent_id", "context", b"context", "option_ids", b"option_ids", "parts", b"parts", "question_id", b"question_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["agent_id", b"agent_id", "context", b"context", "delivery", b"delivery", "option_ids", b"option_ids", "parts", b"parts", "question_id", b"question_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class SteeringSeen(message.Message):
+    """Messages that steer a running turn reached the model: the step that follows sees them."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    MESSAGE_SEQS_FIELD_NUMBER: builtins.int
+    STEP_NUMBER_FIELD_NUMBER: builtins.int
+    step_number: builtins.int
+    """Number of the step in its turn, from 0."""
+    @builtins.property
+    def message_seqs(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Seqs of the user messages."""
+
+    def __init__(
+        self,
+        *,
+        message_seqs: abc.Iterable[builtins.int] | None = ...,
+        step_number: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["message_seqs", b"message_seqs", "step_number", b"step_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class SessionForked(message.Message):
+    """The session began as a copy of another one."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    FROM_SESSION_ID_FIELD_NUMBER: builtins.int
+    FROM_SEQ_FIELD_NUMBER: builtins.int
+    from_session_id: builtins.str
+    """Session it was copied from."""
+    from_seq: builtins.int
+    """Last seq that was copied; events up to here are the other session's."""
+    def __init__(
+        self,
+        *,
+        from_session_id: builtins.str = ...,
+        from_seq: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["from_seq", b"from_seq", "from_session_id", b"from_session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -350,6 +350,78 @@ class CloseSessionResponse(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class ForkSessionRequest(message.Message):
+    """Fork request."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    SESSION_ID_FIELD_NUMBER: builtins.int
+    AT_SEQ_FIELD_NUMBER: builtins.int
+    NEW_SESSION_ID_FIELD_NUMBER: builtins.int
+    TITLE_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    """Idempotency key (AIP-155), a UUID, honoured for at least 24 hours.
+    Rules: a UUID, may be empty.
+    """
+    session_id: builtins.str
+    """Session to copy.
+    Rules: min_len 1, max_len 64.
+    """
+    at_seq: builtins.int
+    """Last seq to copy; 0 means all. A turn that runs there is cancelled in the copy.
+    Rules: gte 0.
+    """
+    new_session_id: builtins.str
+    """Id chosen by the caller; generated when empty.
+    Rules: pattern "^([a-z0-9][a-z0-9-]{0,62})?$".
+    """
+    title: builtins.str
+    """Title of the copy; empty keeps the other's.
+    Rules: max_len 256.
+    """
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        session_id: builtins.str = ...,
+        at_seq: builtins.int = ...,
+        new_session_id: builtins.str = ...,
+        title: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["at_seq", b"at_seq", "new_session_id", b"new_session_id", "request_id", b"request_id", "session_id", b"session_id", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ForkSessionResponse(message.Message):
+    """Fork response."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: builtins.int
+    CREATED_FIELD_NUMBER: builtins.int
+    created: builtins.bool
+    """True when this call made it."""
+    @builtins.property
+    def session(self) -> session_pb2.Session:
+        """The copy, new or existing."""
+
+    def __init__(
+        self,
+        *,
+        session: session_pb2.Session | None = ...,
+        created: builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["created", b"created", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class ListSessionEventsRequest(message.Message):
     """Event page request."""
 

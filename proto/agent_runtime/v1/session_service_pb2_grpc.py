@@ -60,6 +60,11 @@ class SessionServiceStub:
                 request_serializer=agent__runtime_dot_v1_dot_session__service__pb2.CloseSessionRequest.SerializeToString,
                 response_deserializer=agent__runtime_dot_v1_dot_session__service__pb2.CloseSessionResponse.FromString,
                 _registered_method=True)
+        self.ForkSession = channel.unary_unary(
+                '/agent_runtime.v1.SessionService/ForkSession',
+                request_serializer=agent__runtime_dot_v1_dot_session__service__pb2.ForkSessionRequest.SerializeToString,
+                response_deserializer=agent__runtime_dot_v1_dot_session__service__pb2.ForkSessionResponse.FromString,
+                _registered_method=True)
         self.ListSessionEvents = channel.unary_unary(
                 '/agent_runtime.v1.SessionService/ListSessionEvents',
                 request_serializer=agent__runtime_dot_v1_dot_session__service__pb2.ListSessionEventsRequest.SerializeToString,
@@ -106,6 +111,13 @@ class SessionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ForkSession(self, request, context):
+        """Begins a session as a copy of another one's log up to a seq; idempotent on request_id or new_session_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListSessionEvents(self, request, context):
         """Reads a page of the event log.
         """
@@ -140,6 +152,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.CloseSession,
                     request_deserializer=agent__runtime_dot_v1_dot_session__service__pb2.CloseSessionRequest.FromString,
                     response_serializer=agent__runtime_dot_v1_dot_session__service__pb2.CloseSessionResponse.SerializeToString,
+            ),
+            'ForkSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForkSession,
+                    request_deserializer=agent__runtime_dot_v1_dot_session__service__pb2.ForkSessionRequest.FromString,
+                    response_serializer=agent__runtime_dot_v1_dot_session__service__pb2.ForkSessionResponse.SerializeToString,
             ),
             'ListSessionEvents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSessionEvents,
@@ -283,6 +300,33 @@ class SessionService:
             '/agent_runtime.v1.SessionService/CloseSession',
             agent__runtime_dot_v1_dot_session__service__pb2.CloseSessionRequest.SerializeToString,
             agent__runtime_dot_v1_dot_session__service__pb2.CloseSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForkSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agent_runtime.v1.SessionService/ForkSession',
+            agent__runtime_dot_v1_dot_session__service__pb2.ForkSessionRequest.SerializeToString,
+            agent__runtime_dot_v1_dot_session__service__pb2.ForkSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,8 @@ class SessionServiceStub:
     """Changes title, labels or expiry."""
     CloseSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.CloseSessionRequest, _session_service_pb2.CloseSessionResponse]
     """Ends a session; cancels its turn; idempotent."""
+    ForkSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ForkSessionRequest, _session_service_pb2.ForkSessionResponse]
+    """Begins a session as a copy of another one's log up to a seq; idempotent on request_id or new_session_id."""
     ListSessionEvents: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionEventsRequest, _session_service_pb2.ListSessionEventsResponse]
     """Reads a page of the event log."""
 
@@ -61,6 +63,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """Changes title, labels or expiry."""
     CloseSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.CloseSessionRequest, _session_service_pb2.CloseSessionResponse]  # type: ignore[assignment]
     """Ends a session; cancels its turn; idempotent."""
+    ForkSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ForkSessionRequest, _session_service_pb2.ForkSessionResponse]  # type: ignore[assignment]
+    """Begins a session as a copy of another one's log up to a seq; idempotent on request_id or new_session_id."""
     ListSessionEvents: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionEventsRequest, _session_service_pb2.ListSessionEventsResponse]  # type: ignore[assignment]
     """Reads a page of the event log."""
 
@@ -106,6 +110,14 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.CloseSessionResponse, _abc.Awaitable[_session_service_pb2.CloseSessionResponse]]:
         """Ends a session; cancels its turn; idempotent."""
+
+    @_abc_1.abstractmethod
+    def ForkSession(
+        self,
+        request: _session_service_pb2.ForkSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.ForkSessionResponse, _abc.Awaitable[_session_service_pb2.ForkSessionResponse]]:
+        """Begins a session as a copy of another one's log up to a seq; idempotent on request_id or new_session_id."""
 
     @_abc_1.abstractmethod
     def ListSessionEvents(

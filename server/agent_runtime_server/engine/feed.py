@@ -8,7 +8,7 @@ is still being written comes as one replacing delta.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -20,6 +20,7 @@ from agent_runtime_server.stores.base import StoredEvent
 
 _MOST_ITEMS: Final = 1024
 _MOST_BYTES: Final = 256 << 10
+_MOST_CONTROLS: Final = 256
 _PAGE: Final = 200
 
 Ephemeral = v1.MessageDelta | v1.ToolProgress
@@ -55,6 +56,8 @@ class Wanted:
     after_seq: int
     ephemeral: bool = True
     most_unacked: int = 0
+    kinds: Collection[int] | None = None  # of events, None for all
+    progress: bool = True  # reports on tools, beside text
 
 
 class Feed:
@@ -82,6 +85,8 @@ class Feed:
         self._queued_bytes = 0
         self._controls: deque[Control] = deque()
         self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
         self._end: ServiceError | None = None
 
     def offer(self, items: Iterable[Item]) -> None:
@@ -96,7 +101,7 @@ class Feed:
     def _enqueue(self, item: Item) -> None:
         if isinstance(item, StoredEvent):
             self._queued_bytes += len(item.payload)
-        elif not self._wanted.ephemeral:
+        elif not self._wanted.ephemeral or (isinstance(item, v1.ToolProgress) and not self._wanted.progress):
             return
         else:
             self._queued_bytes += 64 + len(item.text) if isinstance(item, Ephemeral) else 64
@@ -110,7 +115,13 @@ class Feed:
     def answer(self, control: Control) -> None:
         """Send a control frame behind the events that are out already; never dropped."""
         self._controls.append(control)
+        if len(self._controls) >= _MOST_CONTROLS:
+            self._room.clear()
         self._wake.set()
+
+    async def room(self) -> None:
+        """Wait until the reader has taken enough answers for more; who takes frames waits here before the next one."""
+        await self._room.wait()
 
     def acknowledge(self, seq: int) -> None:
         """Note that the reader has processed events up to `seq`."""
@@ -135,6 +146,8 @@ class Feed:
             sent = False
             async for item in self._available():
                 sent = True
+                if self._hides(item):
+                    continue
                 self.last_sent = time.monotonic()
                 yield item
                 if self._end is not None:
@@ -144,6 +157,10 @@ class Feed:
             if self._half_closed and self._live and self._source.at_rest():
                 return
             await self._wake.wait()
+
+    def _hides(self, item: Item) -> bool:
+        kinds = self._wanted.kinds
+        return kinds is not None and isinstance(item, StoredEvent) and item.kind not in kinds
 
     async def _available(self) -> AsyncIterator[Item]:
         """Yield what can be sent now: the log or what is queued, then control frames."""
@@ -166,7 +183,10 @@ class Feed:
             async for event in self._replay():
                 yield event
         while self._controls:
-            yield self._controls.popleft()
+            control = self._controls.popleft()
+            if len(self._controls) < _MOST_CONTROLS:
+                self._room.set()
+            yield control
 
     def _holds_back(self, item: Item) -> bool:
         """Tell whether the reader must acknowledge before this event is sent."""
@@ -178,7 +198,7 @@ class Feed:
         limit = _PAGE
         if self._wanted.most_unacked:
             limit = min(limit, self._wanted.most_unacked - (self._sent_seq - self._acked_seq))
-            if limit <= 0:
+            if limit <= 0 and self._sent_seq < self._source.head_seq:
                 return
         page = self._source.recent(self._sent_seq)
         if page is None:

@@ -216,9 +216,9 @@ def check_tools(tools: Sequence[v1.ToolSpec], field: str) -> None:
 
 
 def attach(draft: Draft, sender: Sender, tools: Sequence[v1.ToolSpec]) -> None:
-    """Make the sender the executor with these tools, where that changes anything; a closed log has had its last event."""
+    """Make the sender the executor with these tools, where that changes anything."""
     state = draft.state
-    if state.closed:
+    if state.closed:  # its log has had the last event
         return
     if state.executor != sender.client_id:
         changed = v1.ExecutorChanged(client_id=sender.client_id, epoch=state.executor_epoch + 1)

@@ -1,15 +1,18 @@
 """Sessions begin and end."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from agent_runtime import v1
+from agent_runtime_server.core.clock import to_nanos
 from agent_runtime_server.core.errors import CallerError
 from agent_runtime_server.engine import settle
 from agent_runtime_server.engine.draft import Draft
-from agent_runtime_server.engine.session import Services, Session, summary
+from agent_runtime_server.engine.session import Services, Session, stored, summary
 from agent_runtime_server.engine.turn import State, apply
-from agent_runtime_server.stores.base import NewSession, StoredEvent
+from agent_runtime_server.stores.base import NewSession, SessionRow, StoredEvent
+
+_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +46,71 @@ async def create(services: Services, wish: Wish) -> tuple[v1.Session, bool]:
     session.labels.update(wish.labels)
     session.owner.CopyFrom(wish.owner)
     session.create_time.CopyFrom(event.create_time)
-    stored = StoredEvent(1, v1.SessionEvent.SESSION_CREATED_FIELD_NUMBER, event.SerializeToString())
-    existing = await services.log.create(NewSession(session, wish.tenant, wish.request_id, stored))
+    existing = await _insert(services, NewSession(session, wish.tenant, wish.request_id, [stored(event)]))
     if existing is None:
-        row = await services.log.row(session_id)
-        assert row is not None, "it was made just now"
-        services.committed([stored])
-        return row.session, True
+        return await _made(services, session_id), True
     same_agent = not wish.agent_id or await _first_agent(services, existing.session) == wish.agent_id
     if existing.tenant != wish.tenant or existing.session.owner != wish.owner or not same_agent:
-        raise CallerError(v1.ERROR_REASON_IDEMPOTENCY_KEY_REUSED, "the id is taken by another session; choose another")
+        raise _taken()
     return existing.session, False
+
+
+async def _insert(services: Services, new: NewSession) -> SessionRow | None:
+    existing = await services.log.create(new)
+    if existing is None:
+        services.committed(new.events)
+    return existing
+
+
+async def _made(services: Services, session_id: str) -> v1.Session:
+    row = await services.log.row(session_id)
+    assert row is not None, "it was made just now"
+    return row.session
+
+
+async def fork(services: Services, source: v1.Session, wish: Wish, at_seq: int) -> tuple[v1.Session, bool]:
+    """Return a copy of a session's log up to a seq, and whether it was made now; what ran there is cancelled."""
+    session_id = wish.session_id or services.new_id("session")
+    state = State(session_id)
+    events = [event async for event in _copied(services, source.session_id, session_id, at_seq, state)]
+    draft = Draft(state, to_nanos(services.clock()), services.new_id, services.agents, services.limits)
+    forked = v1.SessionForked(from_session_id=source.session_id, from_seq=at_seq)
+    draft.add(v1.SessionEvent(session_forked=forked), actor=wish.owner)
+    settle.stop_everything(draft, "the session was forked here")
+    session = summary(state)
+    session.title = wish.title or source.title
+    session.labels.update(source.labels)
+    session.owner.CopyFrom(wish.owner)
+    session.create_time.CopyFrom(services.clock())
+    new = NewSession(session, wish.tenant, wish.request_id, events + [stored(event) for event in draft.events])
+    existing = await _insert(services, new)
+    if existing is None:
+        return await _made(services, session_id), True
+    if existing.tenant != wish.tenant or existing.session.owner != wish.owner:
+        raise _taken()
+    return existing.session, False
+
+
+async def _copied(
+    services: Services, source_id: str, session_id: str, at_seq: int, state: State
+) -> AsyncIterator[StoredEvent]:
+    """Yield the source's events under the new session's id, and fold them."""
+    after_seq = 0
+    while page := await services.log.events(source_id, after_seq, _PAGE):
+        for one in page:
+            if one.seq > at_seq:
+                return
+            event = v1.SessionEvent.FromString(one.payload)
+            event.session_id = session_id
+            if event.HasField("session_closed"):
+                return
+            apply(state, event)
+            yield stored(event)
+        after_seq = page[-1].seq
+
+
+def _taken() -> CallerError:
+    return CallerError(v1.ERROR_REASON_IDEMPOTENCY_KEY_REUSED, "the id is taken by another session; choose another")
 
 
 async def _first_agent(services: Services, session: v1.Session) -> str:

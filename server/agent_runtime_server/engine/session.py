@@ -245,7 +245,7 @@ class Session:
     def _as_append(
         self, draft: Draft, approvals: Sequence[ApprovalRow], frame: Frame | None, epoch: int | None, *, runnable: bool
     ) -> Append:
-        events = [StoredEvent(event.seq, _kind(event), event.SerializeToString()) for event in draft.events]
+        events = [stored(event) for event in draft.events]
         return Append(
             session_id=self.session_id,
             head=draft.state.head_seq - len(events),
@@ -295,6 +295,11 @@ def duplicate(frame: Frame, seq: int, digest: bytes) -> Committed:
         message = f"frame_id {frame.frame_id} was used before with another payload; use a new one"
         raise CallerError(v1.ERROR_REASON_IDEMPOTENCY_KEY_REUSED, message)
     return Committed(seq, duplicate=True)
+
+
+def stored(event: v1.SessionEvent) -> StoredEvent:
+    """Return an event as it is stored and sent."""
+    return StoredEvent(event.seq, _kind(event), event.SerializeToString())
 
 
 def _kind(event: v1.SessionEvent) -> int:

@@ -181,13 +181,17 @@ def fail(draft: Draft, error: ServiceError) -> None:
 
 def close(draft: Draft, reason: str, actor: v1.Actor) -> None:
     """End the session: its turn, its queue, and the log."""
-    for queued in [*draft.state.queue]:
-        draft.drop(queued)
+    stop_everything(draft, "the session was closed")
+    draft.add(v1.SessionEvent(session_closed=v1.SessionClosed(reason=reason)), actor=actor)
+
+
+def stop_everything(draft: Draft, why: str) -> None:
+    """Drop the queue and cancel the running turn, waiting for nobody."""
+    drop_queue(draft)
     if draft.state.turn is not None:
         for call in draft.turn.open_calls:
-            abandon(draft, call, v1.ToolResult.STATUS_CANCELLED, "the session was closed")
+            abandon(draft, call, v1.ToolResult.STATUS_CANCELLED, why)
         draft.finish(v1.TURN_STATE_CANCELLED)
-    draft.add(v1.SessionEvent(session_closed=v1.SessionClosed(reason=reason)), actor=actor)
 
 
 def due(draft: Draft) -> None:

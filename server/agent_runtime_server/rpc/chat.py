@@ -115,6 +115,7 @@ class ChatService:
             async for request in requests:
                 feed.last_received = time.monotonic()
                 await self._take(request, attachment)
+                await feed.room()
             feed.half_close()
         except ServiceError as error:
             feed.end(error)

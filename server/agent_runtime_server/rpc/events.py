@@ -12,7 +12,7 @@ from agent_runtime_server.rpc.pages import make_token, read_token
 from agent_runtime_server.rpc.principal import principal
 from agent_runtime_server.rpc.replica import Replica, draining
 from agent_runtime_server.rpc.service import Call, Outgoing
-from agent_runtime_server.stores.base import FeedPlace, StoredEvent
+from agent_runtime_server.stores.base import FeedPlace
 
 _BOUND_TO = "events"
 _PAGE = 500
@@ -41,11 +41,10 @@ class EventService:
         session = await self._replica.hub.session(request.session_id, tenant)
         state = await session.load()
         check_position(session.oldest_seq, state.head_seq, request.after_seq)
-        feed = session.follow(Wanted(request.after_seq, ephemeral=request.include_deltas))
+        feed = session.follow(Wanted(request.after_seq, request.include_deltas, kinds=kinds, progress=False))
         try:
             async for item in feed:
-                hidden = isinstance(item, StoredEvent) and item.kind not in kinds
-                frame = None if hidden else wire.feed_frame(item)
+                frame = wire.feed_frame(item)
                 if frame is not None:
                     yield frame
         finally:

@@ -122,6 +122,7 @@ RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "context": Rule(max_items=64),
         "question_id": OPTIONAL_ID,
         "option_ids": Rule(max_items=16, identifier=True),
+        "delivery": DEFINED,
     },
     # event_service.proto
     "SubscribeEventsRequest": {
@@ -164,6 +165,13 @@ RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "labels": Rule(max_pairs=32, pair_max_bytes=256),
     },
     "GetSessionRequest": {"session_id": ID},
+    "ForkSessionRequest": {
+        "request_id": Rule(uuid=True),
+        "session_id": ID,
+        "at_seq": NOT_NEGATIVE,
+        "new_session_id": Rule(pattern="^([a-z0-9][a-z0-9-]{0,62})?$"),
+        "title": Rule(max_len=256),
+    },
     "ListSessionEventsRequest": {"session_id": ID, "after_seq": NOT_NEGATIVE, "page_size": NOT_NEGATIVE},
     "ListSessionsRequest": {
         "page_size": NOT_NEGATIVE,

@@ -91,6 +91,28 @@ class SessionService:
         await lifecycle.close(session, request.reason, who.actor(v1.ACTOR_KIND_USER))
         return v1.CloseSessionResponse(session=(await self._row(request.session_id, who)).session)
 
+    async def fork_session(self, request: v1.ForkSessionRequest, call: Call) -> v1.ForkSessionResponse:
+        """Begin a session as a copy of another one's log up to a seq."""
+        self._replica.refuse_draining()
+        who = principal(call)
+        source = (await self._row(request.session_id, who)).session
+        check_position(source.oldest_seq, source.head_seq, request.at_seq)
+        if source.oldest_seq > 1:
+            message = f"events before {source.oldest_seq} are compacted, so the session cannot be copied"
+            raise CallerError(v1.ERROR_REASON_SEQ_COMPACTED, message)
+        wish = lifecycle.Wish(
+            owner=who.actor(v1.ACTOR_KIND_USER),
+            tenant=who.tenant,
+            request_id=request.request_id,
+            session_id=request.new_session_id,
+            agent_id="",
+            title=request.title,
+            labels={},
+        )
+        at_seq = request.at_seq or source.head_seq
+        session, created = await lifecycle.fork(self._replica.services, source, wish, at_seq)
+        return v1.ForkSessionResponse(session=session, created=created)
+
     async def list_session_events(self, request: v1.ListSessionEventsRequest, call: Call) -> bytes:
         """Return a page of the event log."""
         session = (await self._row(request.session_id, principal(call))).session

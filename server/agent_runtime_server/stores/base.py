@@ -100,12 +100,12 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class NewSession:
-    """A session to be made with its first event."""
+    """A session to be made with its first events."""
 
     session: v1.Session
     tenant: str
     request_id: str
-    event: StoredEvent
+    events: Sequence[StoredEvent]
 
 
 @dataclass(frozen=True, slots=True)

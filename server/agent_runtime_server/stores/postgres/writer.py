@@ -12,11 +12,14 @@ from datetime import timedelta
 from time import monotonic
 
 import asyncpg
+import structlog
 
-from agent_runtime_server.core.errors import StoreUnavailable
+from agent_runtime_server.core.errors import Bug, StoreUnavailable
 from agent_runtime_server.core.observe import Observer
 from agent_runtime_server.stores.base import Append, Appended, Outcome
 from agent_runtime_server.stores.postgres.database import Database
+
+_log = structlog.get_logger(__name__)
 
 _MOST_APPENDS = 256
 _MOST_BYTES = 8 << 20
@@ -97,7 +100,7 @@ class Writer:
                 _fail(waiting, error)
         except (asyncpg.PostgresError, ValueError, OverflowError) as error:
             if len(batch) == 1:
-                return _fail(batch[0], error)
+                return _fail(batch[0], _unstorable(batch[0], error))
             middle = len(batch) // 2
             await self._commit(batch[:middle])
             await self._commit(batch[middle:])
@@ -122,6 +125,12 @@ class Writer:
             )
             for row in rows
         }
+
+
+def _unstorable(waiting: _Waiting, error: Exception) -> Bug:
+    """Say whose append it is; the error's text holds what was to be stored, so it is not logged."""
+    _log.error("an append cannot be stored", session_id=waiting.append.session_id, error=type(error).__name__)
+    return Bug()
 
 
 def _answer(waiting: _Waiting, appended: Appended | None) -> None:

@@ -8,7 +8,7 @@ import pytest
 from agent_runtime import v1
 from agent_runtime_server.stores.base import Frame, LeaseAction, Outcome, SessionQuery, StoredEvent
 from agent_runtime_server.stores.postgres.writer import GoneError
-from enginekit.stores import OWNER, TENANT, Stores, approval_row, appending, beginning, event, opened
+from enginekit.stores import OWNER, TENANT, Stores, appending, approval_row, beginning, event, opened
 
 FRAME = Frame("s1", "f-1", b"digest")
 

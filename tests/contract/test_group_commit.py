@@ -1,0 +1,141 @@
+"""Appends of many sessions share a transaction, and none suffers from another."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import asyncpg
+import pytest
+
+from agent_runtime_server.core.errors import Bug, StoreUnavailable
+from agent_runtime_server.stores.base import Appended, Frame, Outcome, StoredEvent
+from enginekit.stores import Stores, appending, event, locked, opened, until_one_waits
+from enginekit.turns import turns
+
+SESSIONS = [f"s{number}" for number in range(1, 9)]
+
+
+@pytest.fixture(autouse=True)
+async def _sessions(stores: Stores) -> None:
+    for session_id in SESSIONS:
+        await stores.new_session(session_id)
+
+
+@asynccontextmanager
+async def gathering(
+    stores: Stores, url: str
+) -> AsyncIterator[Callable[[Awaitable[Appended]], "asyncio.Task[Appended | Exception]"]]:
+    """Hold up a commit, so that what is appended meanwhile goes into the next batch."""
+
+    async def outcome(append: Awaitable[Appended]) -> Appended | Exception:
+        try:
+            return await append
+        except Exception as error:  # noqa: BLE001 - the test looks at it
+            return error
+
+    async with asyncio.TaskGroup() as group, locked(url, "s1"):
+        group.create_task(outcome(stores.append("s1", 1)))
+        await until_one_waits(url)
+        yield lambda append: group.create_task(outcome(append))
+        await turns()
+
+
+async def test_a_lone_append_is_written_at_once(stores: Stores) -> None:
+    await stores.append("s1", 1)
+    assert stores.batches.sizes == [1]
+
+
+async def test_what_comes_while_a_commit_is_in_flight_is_one_transaction(stores: Stores, database_url: str) -> None:
+    async with gathering(stores, database_url) as begin:
+        tasks = [begin(stores.append(session_id, 1)) for session_id in SESSIONS[1:]]
+    assert stores.batches.sizes == [1, 7]
+    assert all(isinstance(task.result(), Appended) for task in tasks)
+    connection = await asyncpg.connect(database_url)
+    transactions = await connection.fetchval(
+        "SELECT count(DISTINCT commit_xid) FROM session_events WHERE seq = 2 AND session_id <> 's1'"
+    )
+    await connection.close()
+    assert transactions == 1
+
+
+async def test_each_append_of_a_batch_has_its_own_outcome(stores: Stores, database_url: str) -> None:
+    frame = Frame("s4", "f-1", b"digest")
+    await stores.append("s4", 1, frame=frame)
+    async with gathering(stores, database_url) as begin:
+        tasks = [
+            begin(stores.append("s2", 1)),
+            begin(stores.append("s3", 7)),
+            begin(stores.append("s4", 2, frame=frame)),
+        ]
+    outcomes = [answer.outcome for task in tasks if isinstance(answer := task.result(), Appended)]
+    assert outcomes == [Outcome.DONE, Outcome.CONFLICT, Outcome.DUPLICATE]
+
+
+async def test_appends_of_one_session_keep_their_order(stores: Stores, database_url: str) -> None:
+    async with gathering(stores, database_url) as begin:
+        tasks = [begin(stores.append("s2", head)) for head in range(1, 6)]
+    answers = [task.result() for task in tasks]
+    assert [answer.outcome for answer in answers if isinstance(answer, Appended)] == [Outcome.DONE] * 5
+    assert [found.seq for found in await stores.log.events("s2", 0, 10)] == [1, 2, 3, 4, 5, 6]
+
+
+async def test_the_size_of_a_transaction_is_bounded(stores: Stores, database_url: str) -> None:
+    async with gathering(stores, database_url) as begin:
+        for session_id in SESSIONS[1:7]:
+            begin(stores.append(session_id, 1, events=[event(session_id, 2, bytes(3 << 20))]))
+    assert stores.batches.sizes == [1, 3, 3]
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        {"events": [StoredEvent(2, 1 << 20, b"the number of its kind is too large")]},
+        {"frame": Frame("s5", "no\0text", b"")},
+        {"frame": Frame("s5", "half a \ud800 character", b"")},
+        {"events": [StoredEvent(1, 11, b"that seq is taken")]},
+    ],
+    ids=["number", "nul", "surrogate", "taken"],
+)
+async def test_an_append_that_cannot_be_stored_fails_alone(
+    stores: Stores, database_url: str, poison: dict[str, object]
+) -> None:
+    others = [session_id for session_id in SESSIONS[1:] if session_id != "s5"]
+    async with gathering(stores, database_url) as begin:
+        tasks = [begin(stores.append(session_id, 1)) for session_id in others]
+        poisoned = begin(stores.log.append(appending("s5", 1, **poison)))  # type: ignore[arg-type]
+    assert all(isinstance(task.result(), Appended) for task in tasks)
+    assert {await stores.head(session_id) for session_id in others} == {2}
+    assert await stores.head("s5") == 1
+    assert isinstance(poisoned.result(), Bug), "what it was does not leave the store"
+    assert (await stores.append("s5", 1)).outcome is Outcome.DONE, "the writer goes on"
+
+
+async def test_who_gives_up_waiting_harms_nobody(stores: Stores, database_url: str) -> None:
+    async with gathering(stores, database_url) as begin:
+        gone, stays = begin(stores.append("s2", 1)), begin(stores.append("s3", 1))
+        await turns()
+        gone.cancel()
+    assert isinstance(stays.result(), Appended)
+    assert await stores.head("s2") == 2, "it may have been committed all the same"
+
+
+async def test_appends_that_wait_when_the_writer_stops_are_told(stores: Stores, database_url: str) -> None:
+    async with gathering(stores, database_url) as begin:
+        waiting = begin(stores.append("s2", 1))
+        in_flight = begin(stores.append("s1", 2))
+        await turns()
+        stores.writing.cancel()
+        await asyncio.wait({stores.writing})
+        await turns()
+        assert isinstance(waiting.result(), StoreUnavailable)
+        assert isinstance(in_flight.result(), StoreUnavailable)
+
+
+async def test_two_replicas_write_the_same_sessions_without_a_deadlock(stores: Stores, database_url: str) -> None:
+    async with opened(database_url) as other:
+        for head in range(1, 11):
+            await asyncio.gather(
+                *(stores.append(session_id, head) for session_id in SESSIONS),
+                *(other.append(session_id, head) for session_id in reversed(SESSIONS)),
+            )
+    assert {await stores.head(session_id) for session_id in SESSIONS} == {11}

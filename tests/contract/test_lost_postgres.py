@@ -1,0 +1,81 @@
+"""When Postgres goes away, nobody is told of a commit that did not happen, and the pool recovers."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+import asyncpg
+import pytest
+
+from agent_runtime_server.core.errors import StoreUnavailable
+from agent_runtime_server.stores.base import Outcome
+from agent_runtime_server.stores.postgres.database import open_database
+from enginekit.stores import Stores, locked, opened, until_one_waits
+
+T = TypeVar("T")
+
+
+async def terminate(url: str, condition: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(
+        f"""SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid() AND {condition}"""
+    )
+    await connection.close()
+
+
+async def failure_of(work: Awaitable[object]) -> Exception | None:
+    try:
+        await work
+    except Exception as error:  # noqa: BLE001 - the test looks at it
+        return error
+    return None
+
+
+async def test_an_append_that_loses_its_connection_says_so_and_the_next_one_works(
+    stores: Stores, database_url: str
+) -> None:
+    await stores.new_session("s1")
+    async with asyncio.TaskGroup() as group, locked(database_url, "s1"):
+        lost = group.create_task(failure_of(stores.append("s1", 1)))
+        pid = await until_one_waits(database_url)
+        await terminate(database_url, f"pid = {pid}")
+        error = await lost
+    assert isinstance(error, StoreUnavailable)
+    assert "database is unavailable" in str(error)
+    assert error.to_error().retry_delay.seconds == 1
+    assert await stores.head("s1") == 1
+    assert (await stores.append("s1", 1)).outcome is Outcome.DONE
+
+
+async def test_the_pool_recovers_when_every_connection_was_lost(stores: Stores, database_url: str) -> None:
+    await stores.new_session("s1")
+    await asyncio.gather(*(stores.log.row("s1") for _ in range(8)))
+    await terminate(database_url, "application_name = 'agent-runtime'")
+    async with asyncio.timeout(10):
+        while await failure_of(stores.database.probe()) is not None:
+            continue
+    assert (await stores.append("s1", 1)).outcome is Outcome.DONE
+
+
+async def test_a_replica_whose_presence_was_lost_takes_its_lock_again(stores: Stores, database_url: str) -> None:
+    await terminate(database_url, "application_name = 'agent-runtime presence'")
+    async with asyncio.timeout(10):
+        while await failure_of(stores.presence.keep()) is not None:
+            continue
+    await stores.presence.keep()
+    connection = await asyncpg.connect(database_url)
+    held = await connection.fetchval(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND granted", stores.presence.replica
+    )
+    await connection.close()
+    assert held == 1
+
+
+async def test_a_postgres_that_is_not_there_is_unavailable() -> None:
+    with pytest.raises(StoreUnavailable, match="unavailable"):
+        async with open_database("postgresql://nobody@/nowhere?host=/nonexistent"):
+            pass
+    with pytest.raises(StoreUnavailable):
+        async with opened("postgresql://nobody@/nowhere?host=/nonexistent"):
+            pass

@@ -9,7 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from agent_runtime import v1
 from agent_runtime_server.agents.registry import Registry
 from agent_runtime_server.core.clock import from_nanos
-from agent_runtime_server.engine.turn import Call, Queued, State, Turn, apply
+from agent_runtime_server.engine.turn import Call, Effect, Queued, State, Turn, apply, next_effect
 
 SYSTEM: Final = v1.Actor(kind=v1.ACTOR_KIND_SYSTEM, subject="agent-runtime")
 """The runtime itself: timers, recovery, policy."""
@@ -45,6 +45,10 @@ class Draft:
     limits: Limits
     events: list[v1.SessionEvent] = field(default_factory=list)
     frame_seq: int = 0
+    effect_before: Effect | None = field(init=False)  # what a runner may be doing meanwhile
+
+    def __post_init__(self) -> None:
+        self.effect_before = next_effect(self.state)
 
     def add(self, event: v1.SessionEvent, *, turn_id: str = "", actor: v1.Actor = SYSTEM, frame_id: str = "") -> None:
         """Put the next event, given by its payload, behind the others."""

@@ -25,7 +25,7 @@ class Sender:
 
 
 def user_message(draft: Draft, sender: Sender, message: v1.UserMessage) -> None:
-    """Answer the open question, or start or queue a turn."""
+    """Answer the open question, steer or interrupt the running turn, or start or queue one."""
     _refuse_closed(draft.state)
     if message.agent_id and draft.agents.find(message.agent_id) is None:
         draft.agents.get(message.agent_id)  # raises AGENT_NOT_FOUND with the names there are
@@ -33,11 +33,24 @@ def user_message(draft: Draft, sender: Sender, message: v1.UserMessage) -> None:
     question = turn.question if turn is not None else None
     if message.question_id and (question is None or question.question_id != message.question_id):
         raise invalid("user_message.question_id", "question.open", "this question is not open; leave the field empty")
-    if question is None:
+    if question is not None:
+        _answer(draft, sender, message, question)
+    elif turn is not None and not turn.cancel_nanos and message.delivery == v1.MESSAGE_DELIVERY_STEER:
+        _steer(draft, sender, message)
+    else:
         turn_id = draft.new_id("turn")
         draft.add(v1.SessionEvent(user_message=message), turn_id=turn_id, actor=sender.actor, frame_id=sender.frame_id)
-        return
-    _answer(draft, sender, message, question)
+        if turn is not None and message.delivery == v1.MESSAGE_DELIVERY_INTERRUPT:
+            requested = v1.TurnCancelRequested(reason="interrupted by a new message")
+            event = v1.SessionEvent(turn_cancel_requested=requested)
+            draft.add(event, turn_id=turn.turn_id, actor=sender.actor)
+
+
+def _steer(draft: Draft, sender: Sender, message: v1.UserMessage) -> None:
+    if message.agent_id and message.agent_id != draft.state.agent_id:
+        raise invalid("user_message.agent_id", "steer.agent", "send switch_agent to change the agent of a running turn")
+    event = v1.SessionEvent(user_message=message)
+    draft.add(event, turn_id=draft.turn.turn_id, actor=sender.actor, frame_id=sender.frame_id)
 
 
 def _answer(draft: Draft, sender: Sender, message: v1.UserMessage, question: v1.Question) -> None:

@@ -7,7 +7,7 @@ from agent_runtime import v1
 from agent_runtime_server.core.clock import after, from_nanos
 from agent_runtime_server.core.errors import CallerError, ServiceError
 from agent_runtime_server.engine.draft import Draft, agent_actor
-from agent_runtime_server.engine.turn import Call, Phase, Queued, State, Turn, next_effect
+from agent_runtime_server.engine.turn import Call, Phase, Queued, State, TakeStep, Turn, next_effect
 from agent_runtime_server.tools import catalogue
 
 ROUTER: Final = "orchestrator"
@@ -72,6 +72,16 @@ def _go_on(draft: Draft) -> None:
     if next_effect(draft.state) is not None and turn.steps >= draft.limits.turn_steps:
         message = f"the turn took its {draft.limits.turn_steps} steps; say how to go on in a new message"
         fail(draft, CallerError(v1.ERROR_REASON_TURN_BUDGET_EXCEEDED, message))
+    elif turn.steering:
+        _show_steering(draft)
+
+
+def _show_steering(draft: Draft) -> None:
+    """Let messages that steer the turn reach a step that is about to begin; one in hand goes on without them."""
+    effect = next_effect(draft.state)
+    if isinstance(effect, TakeStep) and effect != draft.effect_before:
+        seen = v1.SteeringSeen(message_seqs=[seq for seq, _ in draft.turn.steering], step_number=effect.number)
+        draft.add(v1.SessionEvent(steering_seen=seen), turn_id=effect.turn_id)
 
 
 def _blocked(turn: Turn, call: Call) -> bool:
@@ -104,8 +114,9 @@ def _end_step(draft: Draft) -> None:
         if call.call.tool_name == SWITCH_AGENT:
             _switch(draft, call)
         elif call.call.tool_name == ATTEMPT_COMPLETION:
-            if failed:
-                why = f"not complete: {failed[0].call.tool_name} did not succeed; look at its result first"
+            if failed or turn.steering:
+                why = "the user said more" if turn.steering else f"{failed[0].call.tool_name} did not succeed"
+                why = f"not complete: {why}; look at that first"
                 draft.complete(call, v1.ToolResult.STATUS_FAILED, error=why)
             else:
                 return _complete_turn(draft, call)

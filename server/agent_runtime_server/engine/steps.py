@@ -82,7 +82,8 @@ def answered(draft: Draft, agent: Agent, ids: StepIds, answer: ModelAnswer) -> N
         message.reasoning.add(text=_fitting(answer.reasoning))
     draft.add(v1.SessionEvent(assistant_message=message), turn_id=turn_id, actor=actor)
     if not answer.calls:
-        draft.finish(v1.TURN_STATE_COMPLETED)
+        if not draft.turn.steering:  # else the next step hears what the user said meanwhile
+            draft.finish(v1.TURN_STATE_COMPLETED)
         return
     proposals = _proposals(draft, agent, step_id, ids, answer.calls)
     for proposal in proposals:

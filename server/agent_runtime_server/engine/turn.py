@@ -79,6 +79,7 @@ class Turn:
     handoffs: int = 0
     calls: dict[str, Call] = field(default_factory=dict)
     question: v1.Question | None = None
+    steering: list[tuple[int, v1.UserMessage]] = field(default_factory=list)  # (seq, message) not seen by a step yet
     cancel_nanos: int = 0  # when stopping was asked for, 0 while it was not
     waiting_nanos: int = 0  # since when it waits for a human, 0 while it does not
     paused_nanos: int = 0  # how long it has waited for humans in all
@@ -183,12 +184,31 @@ def _session_created(state: State, event: v1.SessionEvent) -> None:
 
 def _user_message(state: State, event: v1.SessionEvent) -> None:
     turn = state.turn
-    if turn is not None and turn.turn_id == event.turn_id:  # the answer to its question
-        if turn.question is not None and not turn.question.call_id:
+    if turn is None or turn.turn_id != event.turn_id:
+        _enqueue(state, Queued(event.turn_id, event.seq, state.last_nanos, event.user_message))
+    elif turn.question is None:
+        turn.steering.append((event.seq, event.user_message))
+    else:  # the answer; that of a call becomes its result
+        if not turn.question.call_id:
             state.transcript.append(Said(event.user_message))
         turn.question = None
-        return
-    state.queue.append(Queued(event.turn_id, event.seq, state.last_nanos, event.user_message))
+
+
+def _enqueue(state: State, queued: Queued) -> None:
+    if queued.message.delivery == v1.MESSAGE_DELIVERY_INTERRUPT:
+        state.queue.appendleft(queued)
+    else:
+        state.queue.append(queued)
+
+
+def _steering_seen(state: State, _event: v1.SessionEvent) -> None:
+    if state.turn is not None:
+        _hear_steering(state, state.turn)
+
+
+def _hear_steering(state: State, turn: Turn) -> None:
+    state.transcript += [Said(message) for _, message in turn.steering]
+    turn.steering = []
 
 
 def _turn_started(state: State, _event: v1.SessionEvent) -> None:
@@ -294,6 +314,7 @@ def _turn_finished(state: State, event: v1.SessionEvent) -> None:
         turn_id=turn.turn_id, state=event.turn_finished.state, attempt=turn.attempt, first_seq=turn.first_seq
     )
     _add_usage(state.usage, turn.usage)
+    _hear_steering(state, turn)  # what no step saw is said all the same
     state.turn = None
 
 
@@ -335,6 +356,7 @@ _FOLDS: Mapping[str, Callable[[State, v1.SessionEvent], None]] = {
     "tool_call_completed": _tool_call_completed,
     "agent_handoff": _agent_handoff,
     "question_asked": _question_asked,
+    "steering_seen": _steering_seen,
     "turn_cancel_requested": _turn_cancel_requested,
     "turn_finished": _turn_finished,
     "executor_changed": _executor_changed,

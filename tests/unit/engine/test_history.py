@@ -60,6 +60,7 @@ class Chaos:
         turn = self.world.state.turn
         message = v1.UserMessage(agent_id=self.random.choice(["", "", "coder", "architect", "nobody"]))
         message.parts.add(text="do it")
+        message.delivery = self.random.choice(v1.MessageDelivery.values())
         if turn is not None and turn.question is not None and self.random.random() < 0.7:
             message.question_id = turn.question.question_id
             message.option_ids.append(self.random.choice(["1", "7"]))

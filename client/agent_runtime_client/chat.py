@@ -97,16 +97,18 @@ class Chat:
         agent_id: str = "",
         question_id: str = "",
         option_ids: Sequence[str] = (),
+        delivery: "v1.MessageDelivery.ValueType" = v1.MESSAGE_DELIVERY_QUEUE,
     ) -> v1.FrameAck:
-        """Say something; starts or queues a turn. Raises `Rejected` when the server refuses it.
+        """Say something; begins a turn, or meets the one that runs as `delivery` says.
 
-        Waits for the server's word, over reconnects. Being cancelled ends the wait, not the message.
+        Raises `Rejected` when the server refuses it. Waits for the server's word, over reconnects. Being cancelled ends the wait, not the message.
         """
         message = v1.UserMessage(
             parts=[v1.Part(text=text)] if isinstance(text, str) else text,
             agent_id=agent_id,
             question_id=question_id,
             option_ids=option_ids,
+            delivery=delivery,
         )
         return await self._submit(v1.ChatRequest(frame_id=new_frame_id(), user_message=message))
 

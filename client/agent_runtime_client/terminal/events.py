@@ -97,8 +97,14 @@ _GISTS: Mapping[str, Callable[[v1.SessionEvent], str]] = {
     "tools_updated": lambda event: count(len(event.tools_updated.tools), "tool"),
     "session_closed": lambda event: event.session_closed.reason,
     "routing_decided": lambda event: render.routing(event.routing_decided).plain,
+    "steering_seen": lambda event: f"step {event.steering_seen.step_number} sees {_seqs(event.steering_seen)}",
+    "session_forked": lambda event: f"from {event.session_forked.from_session_id} at {event.session_forked.from_seq}",
     "question_asked": lambda event: event.question_asked.question.text,
 }
+
+
+def _seqs(seen: v1.SteeringSeen) -> str:
+    return ", ".join(str(seq) for seq in seen.message_seqs)
 
 
 def _called(call: v1.ToolCall) -> str:

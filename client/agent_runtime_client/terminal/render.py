@@ -156,6 +156,7 @@ SIMPLE: Final[Mapping[str, Callable[[v1.SessionEvent], Text | None]]] = {
     "tool_call_dispatched": lambda event: dispatched(event.tool_call_dispatched),
     "approval_resolved": lambda event: resolved(event.approval_resolved.approval),
     "question_asked": lambda event: question(event.question_asked.question),
+    "steering_seen": lambda _: quiet("heard: the next step goes by what you said"),
     "turn_recovered": lambda event: recovered(event.turn_recovered),
     "turn_cancel_requested": lambda _: quiet("cancelling…"),
     "turn_finished": lambda event: finished(event.turn_finished),

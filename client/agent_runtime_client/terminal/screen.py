@@ -100,6 +100,10 @@ class Screen:
                 self._cancel()
             case "agent":
                 self._start(self._chat.switch_agent(slash.argument))
+            case "steer":
+                self._start(self._chat.send(slash.argument, delivery=v1.MESSAGE_DELIVERY_STEER))
+            case "now":
+                self._start(self._chat.send(slash.argument, delivery=v1.MESSAGE_DELIVERY_INTERRUPT))
             case "agents":
                 self._start(self._list_agents())
             case "sessions":

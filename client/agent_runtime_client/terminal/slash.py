@@ -5,6 +5,8 @@ from dataclasses import dataclass
 HELP = """\
 /agent NAME   put another agent in charge (orchestrator, coder, architect, debug, ask, …)
 /agents       who there is
+/steer TEXT   tell the agents at their next step, without stopping them
+/now TEXT     stop the running turn and do this instead
 /cancel       stop the running turn (Ctrl-C does the same; twice leaves)
 /sessions     list sessions; come back to one with `agent-runtime chat --session ID`
 /quit         leave; the session stays (Ctrl-D does the same)
@@ -24,7 +26,7 @@ class BadSlash(Exception):
     """The line is no command; the message says why."""
 
 
-_WITH_ARGUMENT = {"agent"}
+_WITH_ARGUMENT = {"agent": "a name, such as `/agent coder`", "steer": "what to say", "now": "what to say"}
 _ALONE = {"agents", "cancel", "sessions", "quit", "exit", "help"}
 
 
@@ -35,10 +37,10 @@ def parse_slash(line: str) -> Slash | None:
     name, _, argument = line[1:].partition(" ")
     argument = argument.strip()
     if name in _WITH_ARGUMENT and not argument:
-        raise BadSlash(f"/{name} needs a name, such as `/{name} coder`")
+        raise BadSlash(f"/{name} needs {_WITH_ARGUMENT[name]}")
     if name in _ALONE and argument:
         raise BadSlash(f"/{name} takes nothing more")
-    if name not in _WITH_ARGUMENT | _ALONE:
+    if name not in _WITH_ARGUMENT.keys() | _ALONE:
         # A path such as /etc/hosts at the start of a message is no command.
         if "/" in name:
             return None

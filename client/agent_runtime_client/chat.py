@@ -101,7 +101,8 @@ class Chat:
     ) -> v1.FrameAck:
         """Say something; begins a turn, or meets the one that runs as `delivery` says.
 
-        Raises `Rejected` when the server refuses it. Waits for the server's word, over reconnects. Being cancelled ends the wait, not the message.
+        Raises `Rejected` when the server refuses it. Waits for the server's word, over reconnects; being cancelled
+        ends the wait, not the message.
         """
         message = v1.UserMessage(
             parts=[v1.Part(text=text)] if isinstance(text, str) else text,

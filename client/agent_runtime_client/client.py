@@ -115,6 +115,11 @@ class Client:
         request = v1.CloseSessionRequest(session_id=session_id, reason=reason)
         return (await self._call(lambda channel: _sessions(channel).CloseSession, request)).session
 
+    async def fork_session(self, session_id: str, *, at_seq: int = 0, title: str = "") -> v1.Session:
+        """Begin a session as a copy of another one up to a seq (0: all of it); what runs there is cancelled."""
+        request = v1.ForkSessionRequest(request_id=str(uuid.uuid4()), session_id=session_id, at_seq=at_seq, title=title)
+        return (await self._call(lambda channel: _sessions(channel).ForkSession, request)).session
+
     async def events(
         self, session_id: str, *, after_seq: int = 0, to_seq: int | None = None
     ) -> AsyncIterator[v1.SessionEvent]:

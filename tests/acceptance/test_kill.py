@@ -78,7 +78,7 @@ async def check(player: Player) -> None:
     assert await player.tests_pass()
 
 
-@pytest.mark.parametrize("moment", moments(), ids=str)
+@pytest.mark.parametrize("moment", moments(), ids=lambda moment: f"seed {SEED}: {moment}")
 async def test_a_killed_server_goes_on_where_it_was(
     moment: Moment, mortal: ServerProcess, slow_model: MockServer, tmp_path: Path
 ) -> None:

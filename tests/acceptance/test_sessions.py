@@ -61,6 +61,21 @@ async def test_chat_feed_and_history_give_the_same_bytes(service: Service, model
     assert streamed == [event.SerializeToString() for event in listed]
 
 
+async def test_a_feed_of_one_session_resumes_behind_a_seq(service: Service, model: MockServer) -> None:
+    model.use([says("Yes.")])
+    session_id = await service.new_session()
+    async with service.chat(session_id) as chat:
+        await chat.say("hi")
+        await chat.finished()
+    last = chat.events[-1].seq
+    request = v1.SubscribeEventsRequest(session_id=session_id, after_seq=last - 2)
+    call = service.events.SubscribeEvents(request)
+    frames = [await call.read() for _ in range(3)]
+    call.cancel()
+    assert [frame.event.seq for frame in frames[:2]] == [last - 1, last]
+    assert frames[2].caught_up.head_seq == last
+
+
 async def test_history_comes_in_pages(service: Service, model: MockServer) -> None:
     model.use([says("Yes.")])
     session_id = await service.new_session()

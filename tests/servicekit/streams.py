@@ -176,6 +176,11 @@ class ChatStream(Stream[v1.ChatRequest, v1.ChatResponse]):
 class HitlStream(Stream[v1.HitlRequest, v1.HitlResponse]):
     """A reviewer's stream."""
 
+    @property
+    def reviewer(self) -> str:
+        """Who the server thinks the reviewer is."""
+        return str(self.all("welcome")[0].reviewer.subject)
+
     async def approval(self, session_id: str, *, revision: int = 1) -> v1.Approval:
         """Wait for an approval of a session, at this revision or a later one."""
 

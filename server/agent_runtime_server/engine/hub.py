@@ -133,6 +133,7 @@ class Hub:
     async def _any_tenant(self, session_id: str) -> Session | None:
         found = self._sessions.get(session_id)
         if found is not None:
+            await found.refresh()  # who knew it before may have missed what its owner committed
             return found
         row = await self._performer.services.log.row(session_id)
         return None if row is None else await self.session(session_id, row.tenant)

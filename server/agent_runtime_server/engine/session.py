@@ -153,6 +153,14 @@ class Session:
         self._publish(state, fresh)
         return state
 
+    async def refresh(self) -> None:
+        """Look whether others have committed; for who decides by the state without committing anything itself."""
+        async with self._lock:
+            row = await self._services.log.row(self.session_id)
+            if row is not None and self._state is not None and row.session.head_seq != self._state.head_seq:
+                self._forget()
+                await self._loaded()
+
     def _forget(self) -> None:
         """Drop a state that is stale or was spoiled by a draft that was not committed."""
         self._state = None

@@ -4,13 +4,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 import structlog
 
 from agent_runtime import v1
 from agent_runtime_server.core.errors import CallerError, ServiceError, StoreUnavailable
 from agent_runtime_server.engine import settle
-from agent_runtime_server.engine.draft import Draft
 from agent_runtime_server.engine.runner import Performer, Runner
 from agent_runtime_server.engine.session import Session
 from agent_runtime_server.stores.base import Leases, Taken
@@ -39,20 +39,22 @@ class Hub:
         self._leases = leases
         self._timing = timing
         self._sessions: dict[str, Session] = {}
+        self._alive: WeakValueDictionary[str, Session] = WeakValueDictionary()  # also dropped ones that somebody uses
         self._running: dict[str, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._swept = time.monotonic()
 
     async def session(self, session_id: str, tenant: str) -> Session:
         """Return a session of a tenant; raises SESSION_NOT_FOUND."""
-        found = self._sessions.get(session_id)
-        if found is not None and found.tenant == tenant:
-            self._sessions[session_id] = self._sessions.pop(session_id)  # the least recently used stand first
-            return found
-        session = Session(session_id, tenant, self._performer.services, self._start)
-        await session.load()
-        self._drop_idle()
-        return self._sessions.setdefault(session_id, session)
+        session = self._alive.get(session_id)
+        if session is None or session.tenant != tenant:
+            loaded = Session(session_id, tenant, self._performer.services, self._start)
+            await loaded.load()
+            self._drop_idle()
+            session = self._alive.setdefault(session_id, loaded)
+        self._sessions.pop(session_id, None)  # the least recently used stand first
+        self._sessions[session_id] = session
+        return session
 
     def _drop_idle(self) -> None:
         """Keep the number of sessions nobody follows bounded."""
@@ -63,7 +65,7 @@ class Hub:
     @property
     def open_feeds(self) -> int:
         """Number of streams that follow a session."""
-        return sum(len(session.feeds) for session in self._sessions.values())
+        return sum(len(session.feeds) for session in self._alive.values())
 
     @property
     def active_sessions(self) -> int:
@@ -117,21 +119,36 @@ class Hub:
         for taken in await self._leases.take_runnable(_BATCH):
             await self._take_over(taken)
         for session_id in await self._leases.due(_BATCH):
-            session = await self._any_tenant(session_id)
-            if session is not None:
-                await session.commit(_settle_due)
+            await self._settle(session_id)
         self._swept = time.monotonic()
 
+    async def _settle(self, session_id: str) -> None:
+        """Settle one session; what is wrong with it must not keep the others from their deadlines."""
+        try:
+            session = await self._any_tenant(session_id)
+            if session is not None:
+                await session.commit(settle.due)
+        except StoreUnavailable:
+            raise
+        except Exception:  # noqa: BLE001 - as said
+            _log.exception("a deadline cannot be settled", session_id=session_id)
+
     async def _take_over(self, taken: Taken) -> None:
-        session = await self._any_tenant(taken.session_id)
+        try:
+            session = await self._any_tenant(taken.session_id)
+        except StoreUnavailable:
+            raise
+        except Exception:  # noqa: BLE001 - one session that cannot be loaded must not stop the others
+            _log.exception("a session cannot be taken over", session_id=taken.session_id)
+            return
         if session is None:
             return
-        session.lease_epoch = taken.lease_epoch
+        session.lease_epoch = max(taken.lease_epoch, session.lease_epoch or 0)  # a commit may have taken it since
         cause = v1.TurnRecovered.CAUSE_OWNER_DRAINED if taken.drained else v1.TurnRecovered.CAUSE_OWNER_LOST
         self._start(session, cause)
 
     async def _any_tenant(self, session_id: str) -> Session | None:
-        found = self._sessions.get(session_id)
+        found = self._alive.get(session_id)
         if found is not None:
             await found.refresh()  # who knew it before may have missed what its owner committed
             return found
@@ -143,7 +160,7 @@ class Hub:
         if not held:
             return
         for session_id in await self._leases.renew(held):
-            session = self._sessions.get(session_id)
+            session = self._alive.get(session_id)
             task = self._running.get(session_id)
             if session is not None and task is not None and session.lease_epoch == held[session_id]:
                 _log.warning("a lease was lost", session_id=session_id)
@@ -151,11 +168,11 @@ class Hub:
                 task.cancel()
 
     def _held(self) -> Mapping[str, int]:
-        sessions = (self._sessions[session_id] for session_id in self._running if session_id in self._sessions)
+        sessions = (self._alive[session_id] for session_id in self._running if session_id in self._alive)
         return {one.session_id: one.lease_epoch for one in sessions if one.lease_epoch is not None}
 
     async def _release(self) -> None:
-        held = {one.session_id: one.lease_epoch for one in self._sessions.values() if one.lease_epoch is not None}
+        held = {one.session_id: one.lease_epoch for one in self._alive.values() if one.lease_epoch is not None}
         if held:
             try:
                 await self._leases.release(held)
@@ -166,7 +183,7 @@ class Hub:
         """Send heartbeats where nothing else was sent, and end streams whose client has gone silent."""
         now = time.monotonic()
         idle = CallerError(v1.ERROR_REASON_CLIENT_IDLE_TIMEOUT, "no frame came for too long; attach again")
-        for session in self._sessions.values():
+        for session in self._alive.values():
             for feed in session.feeds:
                 feed.beat(self._timing.heartbeat_seconds)
                 if feed.reads and now - feed.last_received > self._timing.client_idle_seconds:
@@ -174,16 +191,12 @@ class Hub:
 
     def end_feeds(self, error: ServiceError) -> None:
         """End every stream."""
-        for session in self._sessions.values():
+        for session in self._alive.values():
             for feed in session.feeds:
                 feed.end(error)
 
     def say(self, go_away: v1.GoAway) -> None:
         """Tell every stream that it ends soon."""
-        for session in self._sessions.values():
+        for session in self._alive.values():
             for feed in session.feeds:
                 feed.answer(go_away)
-
-
-def _settle_due(draft: Draft) -> None:
-    settle.due(draft)

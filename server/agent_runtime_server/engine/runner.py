@@ -53,11 +53,19 @@ class Runner:
             if self._cause is not None:
                 await self._recover(self._cause)
             while (effect := await self._next_effect()) is not None:
-                await self._perform(effect)
+                await self._perform_fenced(effect)
         except FencedError:
             _log.info("another replica took over", session_id=self._session.session_id)
         finally:
             self._session.on_change(None)
+
+    async def _perform_fenced(self, effect: Effect) -> None:
+        """Perform; a lease that was let go of and taken anew by this replica voids the work, but not the runner."""
+        try:
+            await self._perform(effect)
+        except FencedError:
+            if self._session.lease_epoch is None:
+                raise
 
     async def _recover(self, cause: "v1.TurnRecovered.Cause.ValueType") -> None:
         def recover(draft: Draft) -> None:
@@ -81,9 +89,18 @@ class Runner:
             self._working = (effect, task)
             await asyncio.wait({task})
             self._working = None
-        if not task.cancelled():
-            apply = task.result()
-            await self._commit(lambda draft: apply(draft) if next_effect(draft.state) == effect else None)
+        if task.cancelled():
+            return
+        try:
+            await self._conclude(effect, task.result())
+        except (FencedError, ServiceError):
+            raise
+        except Exception:  # noqa: BLE001 - what cannot be recorded ends the turn; else the step would be taken for ever
+            _log.exception("a step's outcome cannot be recorded", session_id=self._session.session_id)
+            await self._conclude(effect, _failure(Bug()))
+
+    async def _conclude(self, effect: Effect, apply: Apply) -> None:
+        await self._commit(lambda draft: apply(draft) if next_effect(draft.state) == effect else None)
 
     async def _work(self, effect: Effect) -> Apply:
         """Return the decision that follows from performing the effect; a failure is one too."""

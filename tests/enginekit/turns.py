@@ -1,6 +1,7 @@
 """Letting the event loop run until nothing moves, and time that only moves when told."""
 
 import asyncio
+from collections.abc import Callable
 
 
 async def turns(count: int = 30) -> None:
@@ -17,3 +18,10 @@ class DialLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Return the time on the dial."""
         return self.now
+
+
+async def until_true(condition: Callable[[], object]) -> None:
+    """Let the others go on until the condition holds."""
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - of what is waited for here nobody tells
+            await asyncio.sleep(0)

@@ -40,6 +40,7 @@ class Health:
         self._dependencies = {name: name not in required for name in dependencies}
         self._required = required & self._dependencies.keys()
         self._draining = False
+        self._ended = False
         self._changed = asyncio.Event()
 
     def set(self, name: str, serving: bool) -> None:
@@ -92,8 +93,15 @@ class Health:
             if status != told:
                 told = status
                 yield _Response(status=status)
+            elif self._ended:
+                return
             else:
                 await changed.wait()
+
+    def end(self) -> None:
+        """End every watch, so that none holds the server up."""
+        self._ended = True
+        self._notify()
 
     def _notify(self) -> None:
         # Watchers hold the old event, so one that is being told something misses nothing.

@@ -139,7 +139,17 @@ def _files(roots: Iterable[Any]) -> Iterator[FileDescriptorProto]:
             pending.extend(file.dependencies)
             copy = FileDescriptorProto()
             file.CopyToProto(copy)
+            _name_in_json(copy.message_type)
             yield copy
+
+
+def _name_in_json(messages: Iterable[DescriptorProto]) -> None:
+    """Fill in the JSON names, which Python's descriptors leave out and other languages go by."""
+    for message in messages:
+        for field in message.field:
+            first, *rest = field.name.split("_")
+            field.json_name = first + "".join(word[:1].upper() + word[1:] for word in rest)
+        _name_in_json(message.nested_type)
 
 
 def _stable_file() -> FileDescriptorProto:

@@ -1,6 +1,6 @@
 """What the engine asks of its stores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
@@ -254,4 +254,20 @@ class Leases(Protocol):
 
     async def due(self, limit: int) -> Sequence[str]:
         """Return sessions with a deadline that has passed."""
+        ...
+
+
+class Bus(Protocol):
+    """Messages between replicas; any of them may be lost, so what matters is looked for in the log as well."""
+
+    def publish(self, topic: str, message: bytes) -> None:
+        """Tell every other replica that listens to the topic."""
+        ...
+
+    def listen(self, topic: str, heard: Callable[[bytes], None]) -> None:
+        """Call `heard` with what other replicas say on the topic."""
+        ...
+
+    def unlisten(self, topic: str) -> None:
+        """Stop listening to the topic."""
         ...

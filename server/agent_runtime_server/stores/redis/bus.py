@@ -1,0 +1,111 @@
+"""Messages between replicas over Redis sharded pub/sub: quick, only where someone listens, and never relied on."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
+
+_log = structlog.get_logger(__name__)
+
+_PREFIX: Final = "agent-runtime:"
+_MOST_WAITING: Final = 10_000
+_MOST_AT_ONCE: Final = 256
+_PAUSE_SECONDS: Final = 0.5
+
+Heard = Callable[[bytes], None]
+
+
+class RedisBus:
+    """The Bus on one Redis; `run` must run while it is used. What it cannot send is dropped."""
+
+    def __init__(self, client: "Redis", sender: str) -> None:
+        self._client = client
+        self._sender = sender.encode() + b"\0"
+        self._waiting: deque[tuple[str, bytes]] = deque(maxlen=_MOST_WAITING)
+        self._listeners: dict[str, Heard] = {}
+        self._changed: set[str] = set()  # topics to be subscribed to, or not any more
+        self._to_send = asyncio.Event()
+        self._to_change = asyncio.Event()
+
+    def publish(self, topic: str, message: bytes) -> None:
+        """Tell every other replica that listens to the topic."""
+        self._waiting.append((topic, message))
+        self._to_send.set()
+
+    def listen(self, topic: str, heard: Heard) -> None:
+        """Call `heard` with what other replicas say on the topic."""
+        self._listeners[topic] = heard
+        self._changed.add(topic)
+        self._to_change.set()
+
+    def unlisten(self, topic: str) -> None:
+        """Stop listening to the topic."""
+        if self._listeners.pop(topic, None) is not None:
+            self._changed.add(topic)
+            self._to_change.set()
+
+    async def run(self) -> None:
+        """Send and receive until cancelled; while Redis is away, try again."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._send(), name="bus out")
+            tasks.create_task(self._receive(), name="bus in")
+
+    async def _send(self) -> None:
+        while True:
+            await self._to_send.wait()
+            self._to_send.clear()
+            try:
+                while self._waiting:
+                    await self._send_some()
+            except (RedisError, OSError):
+                self._waiting.clear()
+                await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _send_some(self) -> None:
+        pipeline = self._client.pipeline(transaction=False)
+        for _ in range(min(len(self._waiting), _MOST_AT_ONCE)):
+            topic, message = self._waiting.popleft()
+            pipeline.execute_command("SPUBLISH", _PREFIX + topic, self._sender + message)
+        await pipeline.execute()
+
+    async def _receive(self) -> None:
+        while True:
+            try:
+                async with self._client.pubsub() as pubsub, asyncio.TaskGroup() as tasks:
+                    await pubsub.ssubscribe(_PREFIX)  # so that there is a connection to read from
+                    self._changed |= self._listeners.keys()
+                    self._to_change.set()
+                    tasks.create_task(self._subscribe(pubsub), name="bus subscriptions")
+                    tasks.create_task(self._read(pubsub), name="bus messages")
+            except* (RedisError, OSError) as errors:
+                _log.warning("the bus is away", error=type(errors.exceptions[0]).__name__)
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _subscribe(self, pubsub: PubSub) -> None:
+        """Follow what is listened to."""
+        while True:
+            await self._to_change.wait()
+            self._to_change.clear()
+            changed, self._changed = self._changed, set()
+            wanted = [_PREFIX + topic for topic in changed if topic in self._listeners]
+            unwanted = [_PREFIX + topic for topic in changed if topic not in self._listeners]
+            if wanted:
+                await pubsub.ssubscribe(*wanted)
+            if unwanted:
+                await pubsub.sunsubscribe(*unwanted)
+
+    async def _read(self, pubsub: PubSub) -> None:
+        while True:
+            message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=None)
+            if message is not None and message["type"] == "smessage":
+                self._hear(message["channel"].decode().removeprefix(_PREFIX), message["data"])
+
+    def _hear(self, topic: str, data: bytes) -> None:
+        heard = self._listeners.get(topic)
+        if heard is not None and not data.startswith(self._sender):
+            heard(data.partition(b"\0")[2])

@@ -1,0 +1,89 @@
+"""Replicas tell each other what is new, over a real Valkey that may go away."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from redis.asyncio import Redis
+
+from agent_runtime_server.embedded import embedded, scratch_state_dir
+from agent_runtime_server.stores.redis.bus import RedisBus
+
+
+@pytest.fixture(scope="session")
+async def redis_url() -> AsyncIterator[str]:
+    with scratch_state_dir() as state_dir:
+        async with embedded(state_dir, want_postgres=False) as servers:
+            yield servers.redis_url
+
+
+@asynccontextmanager
+async def bus(url: str, sender: str) -> AsyncIterator[RedisBus]:
+    async with Redis.from_url(url) as client, asyncio.TaskGroup() as tasks:
+        made = RedisBus(client, sender)
+        running = tasks.create_task(made.run())
+        yield made
+        running.cancel()
+
+
+async def heard_by(listener: RedisBus, speaker: RedisBus, topic: str) -> asyncio.Queue[bytes]:
+    """Listen to a topic; return when what is said there is heard."""
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+    listener.listen(topic, heard.put_nowait)
+    while True:
+        speaker.publish(topic, b"anybody there?")
+        try:
+            async with asyncio.timeout(0.1):
+                await heard.get()
+        except TimeoutError:
+            continue
+        break
+    speaker.publish(topic, b"good")
+    while await heard.get() != b"good":
+        pass
+    return heard
+
+
+async def test_what_one_says_the_others_hear_in_order(redis_url: str) -> None:
+    async with bus(redis_url, "a") as one, bus(redis_url, "b") as other:
+        heard = await heard_by(other, one, "s1")
+        for number in range(1000):
+            one.publish("s1", b"%d" % number)
+        assert [await heard.get() for _ in range(1000)] == [b"%d" % number for number in range(1000)]
+
+
+async def test_nobody_hears_itself_or_what_it_does_not_listen_to(redis_url: str) -> None:
+    async with bus(redis_url, "a") as one, bus(redis_url, "b") as other:
+        mine: asyncio.Queue[bytes] = asyncio.Queue()
+        one.listen("s1", mine.put_nowait)
+        heard = await heard_by(other, one, "s1")
+        one.publish("s2", b"elsewhere")
+        one.publish("s1", b"here")
+        assert await heard.get() == b"here"
+        assert mine.empty()
+
+
+async def test_who_stops_listening_hears_no_more(redis_url: str) -> None:
+    async with bus(redis_url, "a") as one, bus(redis_url, "b") as other:
+        quiet = await heard_by(other, one, "s1")
+        heard = await heard_by(other, one, "s2")
+        other.unlisten("s1")
+        one.publish("s1", b"lost")
+        one.publish("s2", b"kept")
+        assert await heard.get() == b"kept"
+        assert quiet.empty()
+
+
+async def test_it_comes_back_when_redis_does(redis_url: str) -> None:
+    async with bus(redis_url, "a") as one, bus(redis_url, "b") as other, Redis.from_url(redis_url) as admin:
+        heard = await heard_by(other, one, "s1")
+        await admin.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        await admin.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        said = 0
+        async with asyncio.timeout(20):
+            while heard.empty():
+                said += 1
+                one.publish("s1", b"%d" % said)
+                await asyncio.sleep(0.02)
+        assert await heard.get()

@@ -96,7 +96,7 @@ async def running(settings: Settings, host: str, port: int, metrics_port: int) -
         model, notices = await _open_model(stack, settings)
         async with asyncio.TaskGroup() as tasks:
             replica = _replica(settings, stores, model, notices, tasks)
-            metrics.watch("open_streams", "Streams that follow a session.", lambda: replica.hub.open_feeds)
+            metrics.watch("open_streams", "Streams of chats, reviewers and feeds.", lambda: replica.streams)
             metrics.watch("active_sessions", "Sessions with a running step.", lambda: replica.hub.active_sessions)
             metrics_port = stack.enter_context(served(metrics, host, metrics_port))
             health, prober = _health(stores, model, replica)
@@ -259,16 +259,18 @@ async def _keep_presence(presence: Presence) -> None:
 
 async def _drain(server: grpc.aio.Server, replica: Replica, health: Health, seconds: float) -> None:
     """Say that this replica goes, give its streams time to leave, end those that stay."""
-    replica.draining = True
     health.draining()
     go_away = v1.GoAway(reason=v1.GoAway.REASON_DRAINING)
     go_away.time_left.FromTimedelta(timedelta(seconds=seconds))
+    replica.go_away = go_away
     replica.hub.say(go_away)
+    replica.reviews.changed()
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            while replica.hub.open_feeds:  # noqa: ASYNC110 - streams end by themselves, nothing tells of the last
+            while replica.streams:  # noqa: ASYNC110 - streams end by themselves, nothing tells of the last
                 await asyncio.sleep(0.05)
     replica.ending.set()
     replica.reviews.changed()
     replica.hub.end_feeds(draining())
+    health.end()
     await server.stop(5)

@@ -10,6 +10,7 @@ from agent_runtime import v1
 from agent_runtime_server.engine import steps
 from enginekit.model import Answer
 from enginekit.replica import kinds, log, replica, until
+from enginekit.turns import turns
 
 
 async def test_a_turn_begun_while_an_answer_waits_to_be_refused_is_run_at_once(database_url: str) -> None:
@@ -19,15 +20,13 @@ async def test_a_turn_begun_while_an_answer_waits_to_be_refused_is_run_at_once(d
         here.model.then(Answer("late", holds=True), Answer("second"))
         await here.say(session)
         await here.model.held.wait()
-        async with session._lock:
-            cancel = asyncio.ensure_future(here.submit(session, cancel_turn=v1.CancelTurn()))
-            say = asyncio.ensure_future(here.say(session, "again"))
-            while len(session._committing) < 2:
-                await asyncio.sleep(0)
+        async with asyncio.TaskGroup() as group, session._lock:
+            group.create_task(here.submit(session, cancel_turn=v1.CancelTurn()))
+            group.create_task(here.say(session, "again"))
+            await turns()
             here.model.go.set()
-            while len(session._committing) < 3:
-                await asyncio.sleep(0)
-        await asyncio.gather(cancel, say)
+            await turns()
+            assert len(session._committing) == 3
         await until(session, "turn_finished", 2)
         events = await log(session)
         assert "turn_recovered" not in kinds(events)

@@ -1,7 +1,8 @@
 """What reviewers see and do: the feed of approvals, claims, and decisions from outside the chat."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from agent_runtime import v1
@@ -24,7 +25,8 @@ class Position:
     """Where a reviewer's feed stands: every change before transaction `xid` has been sent."""
 
     xid: int
-    revisions: dict[str, int] = field(default_factory=dict)
+    revisions: dict[str, int] = field(default_factory=dict)  # of what is pending
+    resolved: dict[str, int] = field(default_factory=dict)  # of what changed since `xid` and is over
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Reviews:
     def __init__(self, store: ApprovalStore, poll_seconds: float = 1) -> None:
         self._store = store
         self._poll_seconds = poll_seconds
-        self._waiting: set[asyncio.Event] = set()
+        self._watching: set[Callable[[], None]] = set()
 
     def committed(self, events: Sequence[StoredEvent]) -> None:
         """Note a commit of this replica."""
@@ -55,15 +57,15 @@ class Reviews:
 
     def changed(self) -> None:
         """Wake every reviewer of this replica."""
-        for waiting in self._waiting:
-            waiting.set()
+        for changed in self._watching:
+            changed()
 
     async def run(self) -> None:
         """Look for changes by other replicas, in one query for all reviewers here."""
         seen: int | None = None
         while True:
             await asyncio.sleep(self._poll_seconds)
-            if not self._waiting:
+            if not self._watching:
                 seen = None
                 continue
             try:
@@ -91,15 +93,20 @@ class Reviews:
         """Return what has changed since the position, and move it."""
         horizon = await self._store.horizon()
         since = replace(query, states=(), since_xid=position.xid)
-        news = [one.approval async for one in _pages(self._store, since) if _is_news(position, one.approval)]
+        changed = [one.approval async for one in _pages(self._store, since)]
+        news = [approval for approval in changed if _is_news(position, approval)]
+        position.resolved = {one.approval_id: one.revision for one in changed if one.approval_id in position.resolved}
         position.xid = horizon
         return sorted(news, key=lambda approval: to_nanos(approval.create_time))
 
-    def wake(self) -> tuple[asyncio.Event, Callable[[], None]]:
-        """Return an event that is set whenever approvals change, and what stops that."""
-        event = asyncio.Event()
-        self._waiting.add(event)
-        return event, lambda: self._waiting.discard(event)
+    @contextmanager
+    def watching(self, changed: Callable[[], None]) -> Iterator[None]:
+        """Call `changed` whenever approvals change while the block runs."""
+        self._watching.add(changed)
+        try:
+            yield
+        finally:
+            self._watching.discard(changed)
 
 
 async def _pages(store: ApprovalStore, query: ApprovalQuery) -> AsyncIterator[ListedApproval]:
@@ -114,12 +121,14 @@ async def _pages(store: ApprovalStore, query: ApprovalQuery) -> AsyncIterator[Li
 
 
 def _is_news(position: Position, approval: v1.Approval) -> bool:
-    if position.revisions.get(approval.approval_id, 0) >= approval.revision:
+    approval_id, revision = approval.approval_id, approval.revision
+    if max(position.revisions.get(approval_id, 0), position.resolved.get(approval_id, 0)) >= revision:
         return False
     if approval.state == v1.APPROVAL_STATE_PENDING:
-        position.revisions[approval.approval_id] = approval.revision
+        position.revisions[approval_id] = revision
     else:
-        position.revisions.pop(approval.approval_id, None)  # no more revisions come of it
+        position.revisions.pop(approval_id, None)  # no more revisions come of it
+        position.resolved[approval_id] = revision
     return True
 
 

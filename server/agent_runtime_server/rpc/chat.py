@@ -64,9 +64,10 @@ class ChatService:
         welcome, attachment = await self._attach(session, hello, who)
         reader = self._replica.tasks.create_task(self._read(requests, attachment), name=f"read {call.correlation_id}")
         try:
-            yield v1.ChatResponse(welcome=welcome)
-            async for item in attachment.feed:
-                yield wire.chat_frame(item)
+            with self._replica.stream():
+                yield v1.ChatResponse(welcome=welcome)
+                async for item in attachment.feed:
+                    yield wire.chat_frame(item)
         finally:
             session.feeds.discard(attachment.feed)
             reader.cancel()

@@ -2,9 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Sequence
+from contextlib import suppress
 
 from agent_runtime import v1
+from agent_runtime_server.core.errors import StoreUnavailable
 from agent_runtime_server.engine.feed import Wanted, heartbeat
 from agent_runtime_server.rpc import wire
 from agent_runtime_server.rpc.chat import check_position
@@ -12,7 +14,7 @@ from agent_runtime_server.rpc.pages import make_token, read_token
 from agent_runtime_server.rpc.principal import principal
 from agent_runtime_server.rpc.replica import Replica, draining
 from agent_runtime_server.rpc.service import Call, Outgoing
-from agent_runtime_server.stores.base import FeedPlace
+from agent_runtime_server.stores.base import FeedPlace, StoredEvent
 
 _BOUND_TO = "events"
 _PAGE = 500
@@ -32,8 +34,9 @@ class EventService:
         kinds = _wanted_kinds(request)
         tenant = principal(call).tenant
         frames = self._one(request, tenant, kinds) if request.session_id else self._all(request, tenant, kinds)
-        async for frame in frames:
-            yield frame
+        with self._replica.stream():
+            async for frame in frames:
+                yield frame
 
     async def _one(
         self, request: v1.SubscribeEventsRequest, tenant: str, kinds: Collection[int]
@@ -55,15 +58,20 @@ class EventService:
     ) -> AsyncGenerator[Outgoing, None]:
         log = self._replica.services.log
         place = _place(request.resume_token) if request.resume_token else await log.feed_end()
-        last_sent, told = time.monotonic(), False
+        last_sent, told, warned = time.monotonic(), False, False
         while not self._replica.ending.is_set():
-            page, place = await log.feed(tenant, place, _PAGE)
+            page: Sequence[tuple[StoredEvent, FeedPlace]] = ()
+            with suppress(StoreUnavailable):  # which it may be for a while; the stream stays
+                page, place = await log.feed(tenant, place, _PAGE)
             for event, event_place in page:
                 if event.kind in kinds:
                     last_sent = time.monotonic()
                     yield wire.feed_event(event, _token(event_place))
             if len(page) == _PAGE:
                 continue
+            if self._replica.go_away is not None and not warned:
+                warned = True
+                yield v1.SubscribeEventsResponse(resume_token=_token(place), go_away=self._replica.go_away)
             if not told:
                 told = True
                 yield v1.SubscribeEventsResponse(resume_token=_token(place), caught_up=v1.CaughtUp())

@@ -10,7 +10,7 @@ from datetime import datetime
 import structlog
 
 from agent_runtime import v1
-from agent_runtime_server.core.errors import Bug, CallerError, ServiceError
+from agent_runtime_server.core.errors import Bug, CallerError, ServiceError, StoreUnavailable
 from agent_runtime_server.engine import frames, intake, reviews
 from agent_runtime_server.engine.feed import heartbeat
 from agent_runtime_server.engine.session import Committed
@@ -26,6 +26,8 @@ from agent_runtime_server.stores.base import ApprovalQuery, Frame
 _log = structlog.get_logger(__name__)
 
 _DURABLE = frozenset({"claim", "release", "decision"})
+_MOST_ANSWERS = 256
+_RETRY_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -33,15 +35,32 @@ class _Desk:
     """One reviewer's stream: what its reader and its writer share."""
 
     reviewer: reviews.Reviewer
-    wake: asyncio.Event
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    room: asyncio.Event = field(default_factory=asyncio.Event)
     answers: deque[v1.HitlResponse] = field(default_factory=deque)
+    stale: bool = True  # approvals may have changed
     last_received: float = field(default_factory=time.monotonic)
     half_closed: bool = False
     error: ServiceError | None = None
 
+    def __post_init__(self) -> None:
+        self.room.set()
+
     def answer(self, response: v1.HitlResponse) -> None:
         """Queue an answer."""
         self.answers.append(response)
+        self.wake.set()
+        if len(self.answers) >= _MOST_ANSWERS:
+            self.room.clear()
+
+    def next_answer(self) -> v1.HitlResponse:
+        """Take the oldest answer."""
+        self.room.set()
+        return self.answers.popleft()
+
+    def changed(self) -> None:
+        """Note that approvals have changed."""
+        self.stale = True
         self.wake.set()
 
     def end(self, error: ServiceError) -> None:
@@ -107,8 +126,7 @@ class HitlService:
         who = principal(call)
         bound_to = fingerprint(hello.filter)
         resume_xid = int(read_token(hello.resume_token, bound_to, (int,))[0]) if hello.resume_token else None
-        wake, stop_waking = self._replica.reviews.wake()
-        desk = _Desk(reviews.Reviewer(who.tenant, who.actor(v1.ACTOR_KIND_REVIEWER)), wake)
+        desk = _Desk(reviews.Reviewer(who.tenant, who.actor(v1.ACTOR_KIND_REVIEWER)))
         reader = self._replica.tasks.create_task(self._read(requests, desk), name=f"read {call.correlation_id}")
         try:
             welcome = v1.HitlWelcome(
@@ -118,11 +136,11 @@ class HitlService:
                 replica_id=self._replica.replica_id,
                 resumed=resume_xid is not None,
             )
-            yield v1.HitlResponse(welcome=welcome)
-            async for response in self._show(desk, hello.filter, bound_to, resume_xid):
-                yield response
+            with self._replica.stream(), self._replica.reviews.watching(desk.changed):
+                yield v1.HitlResponse(welcome=welcome)
+                async for response in self._show(desk, hello.filter, bound_to, resume_xid):
+                    yield response
         finally:
-            stop_waking()
             reader.cancel()
 
     async def _show(
@@ -130,25 +148,23 @@ class HitlService:
     ) -> AsyncIterator[v1.HitlResponse]:
         """Yield the list or what has changed since the token, then every change and answer."""
         everything = query(desk.reviewer.tenant, selected, states=[v1.APPROVAL_STATE_PENDING])
-        feed = self._replica.reviews
-        position = await feed.start(resume_xid)
-        if resume_xid is None:
-            async for approval in feed.pending(everything, position):
-                yield v1.HitlResponse(approval=shown(approval))
-        else:
-            for approval in await feed.changes(everything, position):
-                yield v1.HitlResponse(approval=shown(approval))
+        position = await self._replica.reviews.start(resume_xid)
+        async for approval in self._backlog(everything, position, whole=resume_xid is None):
+            yield v1.HitlResponse(approval=shown(approval))
         yield v1.HitlResponse(resume_token=make_token(bound_to, (position.xid,)), caught_up=v1.CaughtUp())
-        last_sent = time.monotonic()
+        last_sent, warned = time.monotonic(), False
         while True:
             desk.wake.clear()
-            for approval in await feed.changes(everything, position):
+            for approval in await self._changes(desk, everything, position):
                 last_sent = time.monotonic()
                 token = make_token(bound_to, (position.xid,))
                 yield v1.HitlResponse(resume_token=token, approval=shown(approval))
+            if self._replica.go_away is not None and not warned:
+                warned = True
+                desk.answer(v1.HitlResponse(go_away=self._replica.go_away))
             while desk.answers:
                 last_sent = time.monotonic()
-                yield desk.answers.popleft()
+                yield desk.next_answer()
             if desk.error is not None:
                 raise desk.error
             if desk.half_closed and not desk.wake.is_set():
@@ -157,12 +173,38 @@ class HitlService:
                 last_sent = time.monotonic()
                 yield v1.HitlResponse(heartbeat=heartbeat(0))
 
+    async def _backlog(
+        self, everything: ApprovalQuery, position: reviews.Position, *, whole: bool
+    ) -> AsyncIterator[v1.Approval]:
+        if whole:
+            async for approval in self._replica.reviews.pending(everything, position):
+                yield approval
+        for approval in await self._replica.reviews.changes(everything, position):
+            yield approval
+
+    async def _changes(
+        self, desk: _Desk, everything: ApprovalQuery, position: reviews.Position
+    ) -> Sequence[v1.Approval]:
+        """Return what has changed; nothing while Postgres is away, which is looked at again later."""
+        if not desk.stale:
+            return ()
+        desk.stale = False
+        try:
+            return await self._replica.reviews.changes(everything, position)
+        except StoreUnavailable:
+            desk.stale = True
+            return ()
+
     async def _pause(self, desk: _Desk, last_sent: float) -> bool:
         """Wait until there is something to do; True when it is time for a heartbeat."""
+        left = last_sent + self._replica.heartbeat_seconds - time.monotonic()
+        retry = desk.stale and left > _RETRY_SECONDS
         try:
-            async with asyncio.timeout(max(0, last_sent + self._replica.heartbeat_seconds - time.monotonic())):
+            async with asyncio.timeout(_RETRY_SECONDS if retry else max(0, left)):
                 await desk.wake.wait()
         except TimeoutError:
+            if retry:
+                return False
             if time.monotonic() - desk.last_received > self._replica.client_idle_seconds:
                 message = "no frame came for too long; attach again"
                 raise CallerError(v1.ERROR_REASON_CLIENT_IDLE_TIMEOUT, message) from None
@@ -177,6 +219,7 @@ class HitlService:
             async for request in requests:
                 desk.last_received = time.monotonic()
                 await self._take(request, desk)
+                await desk.room.wait()
             desk.half_closed = True
             desk.wake.set()
         except ServiceError as error:

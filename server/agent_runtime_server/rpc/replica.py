@@ -1,6 +1,8 @@
 """What every service of this replica shares."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -29,7 +31,7 @@ class Replica:
     max_stream_age_seconds: float = 3300
     hello_seconds: float = 10
     notices: tuple[str, ...] = ()
-    draining: bool = False
+    go_away: v1.GoAway | None = None
     streams: int = 0
     ending: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -40,6 +42,20 @@ class Replica:
         limits.client_idle_timeout.FromTimedelta(timedelta(seconds=self.client_idle_seconds))
         limits.max_stream_age.FromTimedelta(timedelta(seconds=self.max_stream_age_seconds))
         return limits
+
+    @property
+    def draining(self) -> bool:
+        """Whether this replica shuts down."""
+        return self.go_away is not None
+
+    @contextmanager
+    def stream(self) -> Iterator[None]:
+        """Count a stream while the block runs."""
+        self.streams += 1
+        try:
+            yield
+        finally:
+            self.streams -= 1
 
     def refuse_draining(self) -> None:
         """Refuse a new stream while this replica shuts down."""

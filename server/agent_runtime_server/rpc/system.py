@@ -23,5 +23,5 @@ class SystemService:
             max_protocol_version=PROTOCOL_VERSION,
             draining=self._replica.draining,
             dependencies=self._dependencies(),
-            open_streams=self._replica.hub.open_feeds,
+            open_streams=self._replica.streams,
         )

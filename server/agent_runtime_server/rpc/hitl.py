@@ -16,7 +16,7 @@ from agent_runtime_server.engine.feed import heartbeat
 from agent_runtime_server.engine.session import Committed
 from agent_runtime_server.rpc import acks
 from agent_runtime_server.rpc.hello import first_frame
-from agent_runtime_server.rpc.pages import fingerprint, make_token, page_size, read_place, read_token
+from agent_runtime_server.rpc.pages import fingerprint, fitting, make_token, page_size, read_place, read_token
 from agent_runtime_server.rpc.principal import principal
 from agent_runtime_server.rpc.replica import Replica, draining
 from agent_runtime_server.rpc.service import BadFrame, Call, Incoming, Outgoing
@@ -95,9 +95,10 @@ class HitlService:
         page = await self._store.list_approvals(
             query(principal(call).tenant, request.filter, states=states, limit=limit + 1, before=place)
         )
-        response = v1.ListApprovalsResponse(approvals=[shown(listed.approval) for listed in page[:limit]])
-        if len(page) > limit:
-            last = page[limit - 1]
+        approvals = fitting([shown(listed.approval) for listed in page[:limit]])
+        response = v1.ListApprovalsResponse(approvals=approvals)
+        if len(page) > len(approvals):
+            last = page[len(approvals) - 1]
             place_after = (last.create_time.isoformat(), last.approval.approval_id)
             response.next_page_token = make_token(bound_to, place_after)
         return response

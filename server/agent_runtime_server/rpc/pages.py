@@ -5,11 +5,16 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 from hashlib import sha256
+from typing import Final, TypeVar
 
 from google.protobuf.message import Message
 
 from agent_runtime import v1
 from agent_runtime_server.core.errors import CallerError
+
+MessageT = TypeVar("MessageT", bound=Message)
+
+_MOST_BYTES: Final = 3 << 20  # of a page, below what grpc lets a client receive
 
 
 def page_size(asked: int, usual: int, most: int) -> int:
@@ -39,9 +44,16 @@ def read_token(token: str, bound_to: str, kinds: Sequence[type]) -> list[str | i
         values = None
     if not isinstance(values, list) or len(values) != len(kinds) + 1 or values[0] != bound_to:
         raise _invalid()
-    if any(type(value) is not kind for value, kind in zip(values[1:], kinds, strict=True)):
+    if not all(_is_sound(value, kind) for value, kind in zip(values[1:], kinds, strict=True)):
         raise _invalid()
     return values[1:]
+
+
+def _is_sound(value: object, kind: type) -> bool:
+    """Tell whether a value may go into a query; tokens are not signed, so anything may stand in them."""
+    if type(value) is not kind:
+        return False
+    return 0 <= value < 1 << 63 if isinstance(value, int) else str(value).isascii() and str(value).isprintable()
 
 
 def read_place(token: str, bound_to: str) -> tuple[datetime, str] | None:
@@ -50,9 +62,22 @@ def read_place(token: str, bound_to: str) -> tuple[datetime, str] | None:
         return None
     moment, last_id = read_token(token, bound_to, (str, str))
     try:
-        return datetime.fromisoformat(str(moment)), str(last_id)
+        created = datetime.fromisoformat(str(moment))
     except ValueError as error:
         raise _invalid() from error
+    if created.tzinfo is None:
+        raise _invalid()
+    return created, str(last_id)
+
+
+def fitting(found: Sequence[MessageT]) -> Sequence[MessageT]:
+    """Return as many messages as a response can carry, but one at least while there are any."""
+    size = 0
+    for number, message in enumerate(found):
+        size += message.ByteSize()
+        if number and size > _MOST_BYTES:
+            return found[:number]
+    return found
 
 
 def _invalid() -> CallerError:

@@ -7,7 +7,7 @@ from agent_runtime_server.core.errors import CallerError, invalid
 from agent_runtime_server.engine import lifecycle
 from agent_runtime_server.rpc import wire
 from agent_runtime_server.rpc.chat import check_position
-from agent_runtime_server.rpc.pages import fingerprint, make_token, page_size, read_place
+from agent_runtime_server.rpc.pages import fingerprint, fitting, make_token, page_size, read_place
 from agent_runtime_server.rpc.principal import Principal, principal
 from agent_runtime_server.rpc.replica import Replica
 from agent_runtime_server.rpc.service import Call
@@ -59,9 +59,10 @@ class SessionService:
             labels=request.labels,
         )
         rows = await self._log.list_sessions(query)
-        response = v1.ListSessionsResponse(sessions=[row.session for row in rows[:limit]])
-        if len(rows) > limit:
-            last = rows[limit - 1].session
+        sessions = fitting([row.session for row in rows[:limit]])
+        response = v1.ListSessionsResponse(sessions=sessions)
+        if len(rows) > len(sessions):
+            last = sessions[-1]
             moment = last.create_time.ToDatetime(UTC).isoformat()
             response.next_page_token = make_token(bound_to, (moment, last.session_id))
         return response

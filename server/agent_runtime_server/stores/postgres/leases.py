@@ -24,14 +24,18 @@ _TAKE = f"""WITH alive AS (
     FROM free WHERE s.session_id = free.session_id
     RETURNING s.session_id, s.lease_epoch, free.lease_owner IS NULL AS drained"""
 
-_RENEW = """UPDATE sessions s SET lease_until = now() + $2
-    FROM unnest($3::text[], $4::bigint[]) AS held (session_id, epoch)
-    WHERE s.session_id = held.session_id AND s.lease_owner = $1 AND s.lease_epoch = held.epoch
+# Rows are locked in the order of append_events, so that the two never deadlock.
+_HELD = """WITH held AS (
+        SELECT s.session_id FROM sessions s
+        JOIN unnest($2::text[], $3::bigint[]) AS asked (session_id, epoch)
+          ON s.session_id = asked.session_id AND s.lease_owner = $1 AND s.lease_epoch = asked.epoch
+        ORDER BY s.session_id FOR UPDATE OF s)"""
+
+_RENEW = f"""{_HELD} UPDATE sessions s SET lease_until = now() + $4 FROM held WHERE s.session_id = held.session_id
     RETURNING s.session_id"""
 
-_RELEASE = """UPDATE sessions s SET lease_owner = NULL, lease_until = NULL
-    FROM unnest($2::text[], $3::bigint[]) AS held (session_id, epoch)
-    WHERE s.session_id = held.session_id AND s.lease_owner = $1 AND s.lease_epoch = held.epoch"""
+_RELEASE = f"""{_HELD} UPDATE sessions s SET lease_owner = NULL, lease_until = NULL
+    FROM held WHERE s.session_id = held.session_id"""
 
 _DUE = "SELECT session_id FROM sessions WHERE next_deadline <= now() ORDER BY next_deadline LIMIT $1"
 
@@ -51,7 +55,7 @@ class PostgresLeases:
 
     async def renew(self, epochs: Mapping[str, int]) -> Sequence[str]:
         """Renew these leases; returns the sessions that are no longer ours."""
-        rows = await self._database.fetch(_RENEW, self._replica, self._lease, [*epochs], [*epochs.values()])
+        rows = await self._database.fetch(_RENEW, self._replica, [*epochs], [*epochs.values()], self._lease)
         return sorted(epochs.keys() - {row["session_id"] for row in rows})
 
     async def release(self, epochs: Mapping[str, int]) -> None:
@@ -75,8 +79,7 @@ class Presence:
         """Take the lock anew if its connection was lost; to be called every second."""
         with mapped_errors():
             if self._connection.is_closed():
-                self._connection = await _connect(self._url)
-                await _lock(self._connection, self.replica)
+                self._connection = await _locked(self._url, self.replica)
             else:
                 await self._connection.fetchval("SELECT 1")
 
@@ -103,6 +106,17 @@ async def _connect(url: str) -> "asyncpg.Connection[asyncpg.Record]":
     return await asyncpg.connect(
         url, timeout=5, command_timeout=5, server_settings={"application_name": "agent-runtime presence"}
     )
+
+
+async def _locked(url: str, replica: int) -> "asyncpg.Connection[asyncpg.Record]":
+    """Return a connection that holds the lock; one that does not get it shows nothing and is closed."""
+    connection = await _connect(url)
+    try:
+        await _lock(connection, replica)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
 
 
 async def _lock(connection: "asyncpg.Connection[asyncpg.Record]", replica: int) -> None:

@@ -49,8 +49,9 @@ async def create(services: Services, wish: Wish) -> tuple[v1.Session, bool]:
     existing = await _insert(services, NewSession(session, wish.tenant, wish.request_id, [stored(event)]))
     if existing is None:
         return await _made(services, session_id), True
+    same_id = wish.session_id in ("", existing.session.session_id)
     same_agent = not wish.agent_id or await _first_agent(services, existing.session) == wish.agent_id
-    if existing.tenant != wish.tenant or existing.session.owner != wish.owner or not same_agent:
+    if existing.tenant != wish.tenant or existing.session.owner != wish.owner or not (same_id and same_agent):
         raise _taken()
     return existing.session, False
 

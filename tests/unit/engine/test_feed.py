@@ -281,6 +281,33 @@ async def test_answers_are_never_dropped() -> None:
     assert reader.told == ["caught up 0", "FrameAck", "1", "2", "3", "4"], "they do not wait for a replay"
 
 
+async def test_who_asks_waits_while_its_reader_takes_no_answers() -> None:
+    feed = Log().feed()
+    async with reading(feed) as reader, asyncio.TaskGroup() as group:
+        await feed.room()
+        while feed._room.is_set():
+            feed.answer(v1.FrameAck())
+        waiting = group.create_task(feed.room())
+        await turns()
+        assert not waiting.done()
+        await reader.read()
+        assert waiting.done()
+
+
+async def test_a_reader_may_want_some_kinds_of_events_only() -> None:
+    log = Log(4)
+    log.events[2] = StoredEvent(3, 2, b"x")
+    feed = Feed(log, log.read, Wanted(0, kinds={2}, progress=False))
+    log.feeds.append(feed)
+    async with reading(feed) as reader:
+        await reader.read()
+        feed.offer([v1.ToolProgress(call_id="call-1")])
+        log.commit(2)
+        log.write("Hello")
+        await reader.read()
+    assert reader.told == ["3", "caught up 4", "+Hello"]
+
+
 async def test_events_wait_for_acknowledgement_when_the_reader_bounds_them() -> None:
     log = Log(5)
     feed = log.feed(most_unacked=2)

@@ -26,7 +26,6 @@ async def test_a_turn_begun_while_an_answer_waits_to_be_refused_is_run_at_once(d
             await turns()
             here.model.go.set()
             await turns()
-            assert len(session._committing) == 3
         await until(session, "turn_finished", 2)
         events = await log(session)
         assert "turn_recovered" not in kinds(events)

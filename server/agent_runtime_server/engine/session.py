@@ -220,7 +220,15 @@ class Session:
         known = await self._services.log.frame(frame.scope, frame.frame_id) if frame is not None else None
         if known is None or frame is None:
             raise refusal
-        return duplicate(frame, *known)
+        return await self._again(frame, *known)
+
+    async def _again(self, frame: Frame, seq: int, digest: bytes) -> Committed:
+        """Answer a frame that is known, and run what it began: its first answer, with the lease, may have been lost."""
+        self._forget()
+        state = await self._loaded()
+        if self.lease_epoch is None and next_effect(state) is not None:
+            await self._append(self._draft(state), None, None)
+        return duplicate(frame, seq, digest)
 
     def _draft(self, state: State) -> Draft:
         services = self._services
@@ -237,9 +245,8 @@ class Session:
             self._forget()
             raise
         if appended.outcome is Outcome.DUPLICATE:
-            self._forget()
             assert frame is not None, "only frames are duplicates"
-            return duplicate(frame, appended.frame_seq, appended.frame_digest)
+            return await self._again(frame, appended.frame_seq, appended.frame_digest)
         if appended.outcome is Outcome.CONFLICT:
             self._forget()
             return None

@@ -46,6 +46,7 @@ from agent_runtime_server.stores.postgres.log import PostgresLog
 from agent_runtime_server.stores.postgres.migrations import migrate
 from agent_runtime_server.stores.postgres.writer import Writer
 from agent_runtime_server.stores.redis import Cache, open_cache
+from agent_runtime_server.stores.redis.bus import RedisBus
 from agent_runtime_server.telemetry.metrics import Metrics, served
 
 _log = structlog.get_logger(__name__)
@@ -72,6 +73,7 @@ class Stores:
 
     database: Database
     cache: Cache
+    bus: RedisBus
     writer: Writer
     log: PostgresLog
     approvals: PostgresApprovals
@@ -102,6 +104,7 @@ async def running(settings: Settings, host: str, port: int, metrics_port: int) -
             health, prober = _health(stores, model, replica)
             background = [
                 tasks.create_task(stores.writer.run(), name="group commit"),
+                tasks.create_task(stores.bus.run(), name="bus"),
                 tasks.create_task(_keep_presence(stores.presence), name="presence"),
                 tasks.create_task(replica.hub.run(), name="hub"),
                 tasks.create_task(replica.reviews.run(), name="reviews"),
@@ -137,6 +140,7 @@ async def _open_stores(stack: AsyncExitStack, settings: Settings, observer: Obse
     return Stores(
         database,
         cache,
+        cache.bus(str(presence.replica)),
         writer,
         PostgresLog(database, writer, presence.replica),
         PostgresApprovals(database),
@@ -175,6 +179,7 @@ def _replica(
         limits=_limits(settings),
         clock=clock.now,
         new_id=new_id,
+        bus=stores.bus,
         committed=reviews.committed,
     )
     performer = Performer(model, services, settings.stream_window_ms / 1000)

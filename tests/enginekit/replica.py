@@ -150,7 +150,7 @@ async def until(session: Session, kind: str, count: int = 1) -> v1.SessionEvent:
                     if not count:
                         return event
     finally:
-        session.feeds.discard(feed)
+        session.leave(feed)
     raise AssertionError("a feed that nobody ends does not end")
 
 

@@ -42,7 +42,7 @@ class Hub:
         self._alive: WeakValueDictionary[str, Session] = WeakValueDictionary()  # also dropped ones that somebody uses
         self._running: dict[str, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
-        self._swept = time.monotonic()
+        self._swept = self._looked_at_all = time.monotonic()
 
     async def session(self, session_id: str, tenant: str) -> Session:
         """Return a session of a tenant; raises SESSION_NOT_FOUND."""
@@ -120,7 +120,20 @@ class Hub:
             await self._take_over(taken)
         for session_id in await self._leases.due(_BATCH):
             await self._settle(session_id)
+        await self._look_around()
         self._swept = time.monotonic()
+
+    async def _look_around(self) -> None:
+        """Catch up with commits no wake-up told of: of busy sessions each time, of idle ones with the heartbeat."""
+        now = time.monotonic()
+        everyone = now - self._looked_at_all >= self._timing.heartbeat_seconds
+        followed = [one for one in self._alive.values() if one.feeds and (everyone or one.busy)]
+        if everyone:
+            self._looked_at_all = now
+        if followed:
+            heads = await self._performer.services.log.heads([session.session_id for session in followed])
+            for session in followed:
+                session.grown(heads.get(session.session_id, 0))
 
     async def _settle(self, session_id: str) -> None:
         """Settle one session; what is wrong with it must not keep the others from their deadlines."""

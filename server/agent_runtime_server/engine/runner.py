@@ -130,7 +130,7 @@ class Runner:
         services, session = self._performer.services, self._session
         agent = services.agents.get(state.agent_id)
         writing = Writing(effect, services.new_id, session.show, self._performer.window_seconds)
-        session.writing = writing
+        session.begin_writing(writing)
         try:
             answer = await take_step(
                 self._performer.model,
@@ -144,7 +144,7 @@ class Runner:
             writing.flush()
         finally:
             writing.close()
-            session.writing = None
+            session.end_writing()
         return lambda draft: steps.answered(draft, agent, writing, answer)
 
     async def _commit(self, apply: Apply) -> None:

@@ -2,24 +2,28 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from agent_runtime import v1
 from agent_runtime_server.agents.registry import Registry
 from agent_runtime_server.core.clock import Clock, to_nanos
-from agent_runtime_server.core.errors import CallerError
+from agent_runtime_server.core.errors import CallerError, StoreUnavailable
 from agent_runtime_server.core.ids import IdFactory
 from agent_runtime_server.engine.deltas import Writing
 from agent_runtime_server.engine.draft import Draft, Limits
 from agent_runtime_server.engine.feed import Ephemeral, Feed, Wanted
+from agent_runtime_server.engine.relay import Alone, Relay
 from agent_runtime_server.engine.settle import next_deadline, settle
 from agent_runtime_server.engine.turn import Effect, State, apply, next_effect
 from agent_runtime_server.stores.base import (
     Append,
     ApprovalRow,
     ApprovalStore,
+    Bus,
     EventLog,
     Frame,
     LeaseAction,
@@ -28,6 +32,7 @@ from agent_runtime_server.stores.base import (
 )
 
 _RECENT_EVENTS = 256
+_PAGE = 500
 _AT_REST = (v1.TURN_STATE_UNSPECIFIED, v1.TURN_STATE_WAITING_FOR_TOOL, v1.TURN_STATE_WAITING_FOR_USER)
 
 _APPROVAL_KINDS = (
@@ -35,6 +40,7 @@ _APPROVAL_KINDS = (
     v1.SessionEvent.APPROVAL_RESOLVED_FIELD_NUMBER,
 )
 
+T = TypeVar("T")
 Decide = Callable[[Draft], None]
 
 
@@ -49,6 +55,7 @@ class Services:
     clock: Clock
     new_id: IdFactory
     committed: Callable[[Sequence[StoredEvent]], None]  # told of every commit of this replica
+    bus: Bus = field(default_factory=Alone)
 
 
 class FencedError(Exception):
@@ -73,17 +80,18 @@ class Session:
         self.tenant = tenant
         self.lease_epoch: int | None = None  # of the lease this replica holds
         self.feeds: set[Feed] = set()
-        self.writing: Writing | None = None
+        self._writing: Writing | None = None
         self.oldest_seq = 1
         self._services = services
         self._on_runnable = on_runnable
         self._lock = asyncio.Lock()
-        self._committing: set[asyncio.Task[Committed]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()  # commits and catching up: they outlive who asked for them
         self._state: State | None = None
         self._recent: deque[StoredEvent] = deque(maxlen=_RECENT_EVENTS)
         self._shown_seq = 0
         self._turn_state: v1.TurnState.ValueType = v1.TURN_STATE_UNSPECIFIED
         self._interrupt: Callable[[Effect | None], None] | None = None
+        self._relay = Relay(services.bus, session_id, self)
 
     # -- what feeds see ---------------------------------------------------------------------------------------------
 
@@ -101,8 +109,13 @@ class Session:
         return [event for event in self._recent if event.seq > after_seq]
 
     def texts(self) -> Iterable[v1.MessageDelta]:
-        """Return the text so far of the message being written."""
-        return self.writing.so_far() if self.writing is not None else ()
+        """Return the text so far of the message being written here."""
+        return self._writing.so_far() if self._writing is not None else ()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a turn runs, so that others may commit at any moment."""
+        return self._turn_state != v1.TURN_STATE_UNSPECIFIED
 
     def at_rest(self) -> bool:
         """Tell whether nothing more is to come without a client frame."""
@@ -110,9 +123,23 @@ class Session:
 
     def show(self, item: Ephemeral, *, but: Feed | None = None) -> None:
         """Hand something ephemeral to every feed, except to the one it came from."""
+        self._offer(item, but)
+        self._relay.show(item)
+
+    def _offer(self, item: Ephemeral, but: Feed | None = None) -> None:
         for feed in self.feeds:
             if feed is not but:
                 feed.offer((item,))
+
+    def begin_writing(self, writing: Writing) -> None:
+        """Keep the text of a message while it is written, for who comes to read it."""
+        self._writing = writing
+        self._relay.begin()
+
+    def end_writing(self) -> None:
+        """Let go of the text."""
+        self._writing = None
+        self._relay.end()
 
     def follow(self, wanted: Wanted) -> Feed:
         """Add a feed."""
@@ -122,7 +149,34 @@ class Session:
 
         feed = Feed(self, read, wanted)
         self.feeds.add(feed)
+        self._relay.read()
         return feed
+
+    def leave(self, feed: Feed) -> None:
+        """Take a feed away."""
+        self.feeds.discard(feed)
+        if not self.feeds:
+            self._relay.read_no_more()
+
+    # -- what other replicas tell -----------------------------------------------------------------------------------
+
+    @property
+    def followed(self) -> bool:
+        """Whether somebody reads it here."""
+        return bool(self.feeds)
+
+    def grown(self, head_seq: int) -> None:
+        """Catch up with what others have committed, where somebody here goes by it."""
+        if head_seq > self._shown_seq and (self.feeds or self._interrupt is not None):
+            self._spawn(self._try_refresh())
+
+    def told(self, item: Ephemeral) -> None:
+        """Show what another replica shows."""
+        self._offer(item)
+
+    async def _try_refresh(self) -> None:
+        with suppress(StoreUnavailable):  # then the sweep, which looks every second, comes back to it
+            await self.refresh()
 
     # -- state ------------------------------------------------------------------------------------------------------
 
@@ -154,12 +208,19 @@ class Session:
         return state
 
     async def refresh(self) -> None:
-        """Look whether others have committed; for who decides by the state without committing anything itself."""
+        """Fold what others have committed; for who decides by the state without committing anything itself."""
         async with self._lock:
-            row = await self._services.log.row(self.session_id)
-            if row is not None and self._state is not None and row.session.head_seq != self._state.head_seq:
-                self._forget()
-                await self._loaded()
+            state = await self._loaded()
+            while page := await self._services.log.events(self.session_id, state.head_seq, _PAGE):
+                if page[0].seq != state.head_seq + 1:
+                    self._forget()
+                    await self._loaded()
+                    return
+                for event in page:
+                    apply(state, v1.SessionEvent.FromString(event.payload))
+                self._publish(state, page)
+                if len(page) < _PAGE:
+                    return
 
     def _forget(self) -> None:
         """Drop a state that is stale or was spoiled by a draft that was not committed."""
@@ -183,10 +244,13 @@ class Session:
         Raises what `decide` refuses with, IDEMPOTENCY_KEY_REUSED, FencedError, and StoreUnavailable. A caller that
         is cancelled does not stop what may be committed already: it is shown and carried on all the same.
         """
-        committing = asyncio.get_running_loop().create_task(self._commit(decide, frame, epoch))
-        self._committing.add(committing)
-        committing.add_done_callback(self._committing.discard)
-        return await asyncio.shield(committing)
+        return await asyncio.shield(self._spawn(self._commit(decide, frame, epoch)))
+
+    def _spawn(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _commit(self, decide: Decide, frame: Frame | None, epoch: int | None) -> Committed:
         async with self._lock:
@@ -253,6 +317,7 @@ class Session:
         self.lease_epoch = appended.lease_epoch if appended.lease_mine else None
         self._publish(state, append.events)
         self._services.committed(append.events)
+        self._relay.grew(state.head_seq)
         if runnable and self.lease_epoch is not None:
             self._on_runnable(self)
         return Committed(draft.frame_seq)

@@ -69,7 +69,7 @@ class ChatService:
                 async for item in attachment.feed:
                     yield wire.chat_frame(item)
         finally:
-            session.feeds.discard(attachment.feed)
+            session.leave(attachment.feed)
             reader.cancel()
 
     async def _attach(
@@ -92,7 +92,7 @@ class ChatService:
         try:
             row = await self._replica.services.log.row(session.session_id)
         except BaseException:
-            session.feeds.discard(feed)
+            session.leave(feed)
             raise
         assert row is not None, "a loaded session has a row"
         welcome = v1.ChatWelcome(

@@ -51,7 +51,7 @@ class EventService:
                 if frame is not None:
                     yield frame
         finally:
-            session.feeds.discard(feed)
+            session.leave(feed)
 
     async def _all(
         self, request: v1.SubscribeEventsRequest, tenant: str, kinds: Collection[int]

@@ -204,6 +204,10 @@ class EventLog(Protocol):
         """Return the place behind everything committed."""
         ...
 
+    async def heads(self, session_ids: Sequence[str]) -> Mapping[str, int]:
+        """Return the head seqs of these sessions."""
+        ...
+
     async def frame(self, scope: str, frame_id: str) -> tuple[int, bytes] | None:
         """Return the seq and digest of a known frame."""
         ...

@@ -154,6 +154,13 @@ class PostgresLog:
         assert row is not None, "a SELECT without FROM has a row"
         return FeedPlace(row["xid"])
 
+    async def heads(self, session_ids: Sequence[str]) -> Mapping[str, int]:
+        """Return the head seqs of these sessions."""
+        rows = await self._database.fetch(
+            "SELECT session_id, head_seq FROM sessions WHERE session_id = ANY ($1)", list(session_ids)
+        )
+        return {row["session_id"]: row["head_seq"] for row in rows}
+
     async def frame(self, scope: str, frame_id: str) -> tuple[int, bytes] | None:
         """Return the seq and digest of a known frame."""
         row = await self._database.fetchrow(

@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from agent_runtime_server.core.errors import StoreUnavailable
+from agent_runtime_server.stores.redis.bus import RedisBus
 
 
 class Cache:
@@ -14,6 +15,10 @@ class Cache:
 
     def __init__(self, client: "Redis") -> None:
         self._client = client
+
+    def bus(self, sender: str) -> RedisBus:
+        """Return the line to the other replicas, under a name no other has."""
+        return RedisBus(self._client, sender)
 
     async def probe(self) -> None:
         """Raise StoreUnavailable unless Redis answers."""

@@ -1,7 +1,8 @@
 """A session on one replica: commits in order, whatever other replicas commit meanwhile."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -10,13 +11,15 @@ from agent_runtime_server.core.errors import CallerError, StoreUnavailable
 from agent_runtime_server.engine import lifecycle
 from agent_runtime_server.engine.draft import Draft
 from agent_runtime_server.engine.feed import Wanted
-from agent_runtime_server.engine.session import Committed, FencedError, Session, summary
+from agent_runtime_server.engine.session import _PAGE, Committed, FencedError, Session, summary
 from agent_runtime_server.engine.turn import TakeStep
+from agent_runtime_server.stores.base import StoredEvent
 from enginekit.model import Answer
 from enginekit.refusals import refused
 from enginekit.replica import Replica, as_event, kinds, log, replica, until, wish
 from enginekit.stores import OWNER, TENANT
 from enginekit.turns import until_true
+from enginekit.wire import Wire
 
 READ = ("read_file", {"path": "a.py"})
 WRITE = ("write_file", {"path": "a.py", "content": "x"})
@@ -103,6 +106,85 @@ class TestTwoReplicas:
         await theirs.refresh()
         await theirs.commit(lambda draft: draft.finish(v1.TURN_STATE_COMPLETED), epoch=taken.lease_epoch)
         assert kinds(await log(mine))[-1] == "turn_finished"
+
+
+class TestToldByOthers:
+    @pytest.fixture
+    async def wired(self, here: Replica, there: Replica, mine: Session) -> tuple[Session, Session]:
+        """One session on two replicas that tell each other."""
+        wire = Wire()
+        made = [
+            Session(mine.session_id, TENANT, replace(one.services, bus=wire.line()), one.started.append)
+            for one in (here, there)
+        ]
+        for session in made:
+            await session.load()
+        return made[0], made[1]
+
+    async def test_followers_see_at_once_what_another_replica_commits(
+        self, here: Replica, wired: tuple[Session, Session]
+    ) -> None:
+        ours, theirs = wired
+        following = theirs.follow(Wanted(theirs.head_seq))
+        await here.say(ours)
+        async with asyncio.timeout(10):
+            async for item in following:
+                if (event := as_event(item)) is not None and event.HasField("routing_decided"):
+                    break
+        assert theirs.head_seq == ours.head_seq
+        assert theirs.busy
+        theirs.leave(following)
+        await here.submit(ours, cancel_turn=v1.CancelTurn())
+        assert theirs.head_seq < ours.head_seq, "nobody follows it there any more"
+
+    async def test_what_is_ephemeral_is_shown_on_all_replicas(self, wired: tuple[Session, Session]) -> None:
+        ours, theirs = wired
+        feed = theirs.follow(Wanted(theirs.head_seq))
+        items = aiter(feed)
+        assert isinstance(await anext(items), v1.CaughtUp)
+        ours.show(v1.ToolProgress(call_id="call-1"))
+        assert await anext(items) == v1.ToolProgress(call_id="call-1")
+
+    async def test_catching_up_waits_for_the_sweep_when_postgres_is_away(
+        self, there: Replica, wired: tuple[Session, Session]
+    ) -> None:
+        _, theirs = wired
+
+        async def away(*_arguments: object) -> list[StoredEvent]:
+            raise StoreUnavailable("away")
+
+        theirs.follow(Wanted(theirs.head_seq))
+        there.stores.log.events = away  # type: ignore[method-assign,assignment]
+        theirs.grown(99)
+        await until_true(lambda: not theirs._tasks)
+        assert theirs.head_seq == 3
+
+    async def test_a_gap_that_was_compacted_is_folded_anew(
+        self, here: Replica, there: Replica, wired: tuple[Session, Session]
+    ) -> None:
+        ours, theirs = wired
+        await here.say(ours)
+        events = there.stores.log.events
+
+        async def without_the_first(session_id: str, after_seq: int, limit: int) -> Sequence[StoredEvent]:
+            return (await events(session_id, after_seq, limit))[1:]
+
+        there.stores.log.events = without_the_first  # type: ignore[method-assign]
+        await theirs.refresh()
+        assert await theirs.load() == await ours.load()
+
+    async def test_a_long_absence_is_caught_up_page_by_page(
+        self, there: Replica, wired: tuple[Session, Session]
+    ) -> None:
+        ours, theirs = wired
+
+        def fill(draft: Draft) -> None:
+            for _ in range(2 * _PAGE):
+                draft.add(v1.SessionEvent(tools_updated=v1.ToolsUpdated()))
+
+        await ours.commit(fill)
+        await theirs.refresh()
+        assert theirs.head_seq == ours.head_seq
 
 
 class TestFrames:

@@ -29,6 +29,8 @@ class Unavailable(Exception):
 
 def main() -> None:
     """Run the program with the arguments of the process."""
+    # gRPC reads it when it is imported, which each command does; its own notes are not for people at a terminal.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     sys.exit(run(sys.argv[1:]))
 
 

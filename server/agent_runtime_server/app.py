@@ -187,6 +187,7 @@ def _replica(
         lease_seconds=settings.lease_seconds,
         heartbeat_seconds=settings.heartbeat_seconds,
         client_idle_seconds=settings.client_idle_seconds,
+        stream_seconds=settings.stream_seconds,
     )
     return Replica(
         replica_id=f"{socket.gethostname()}:{os.getpid()}",
@@ -197,6 +198,7 @@ def _replica(
         tasks=tasks,
         heartbeat_seconds=settings.heartbeat_seconds,
         client_idle_seconds=settings.client_idle_seconds,
+        max_stream_age_seconds=settings.stream_seconds,
         notices=notices,
     )
 

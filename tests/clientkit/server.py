@@ -236,6 +236,9 @@ class _Sessions(session_service_pb2_grpc.SessionServiceServicer):
     async def UpdateSession(self, request: Any, context: Any) -> Any:  # noqa: N802
         raise NotImplementedError
 
+    async def ForkSession(self, request: Any, context: Any) -> Any:  # noqa: N802
+        raise NotImplementedError
+
     async def CloseSession(self, request: Any, context: Any) -> Any:  # noqa: N802
         raise NotImplementedError
 

@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(10, gt=0, description="how long a stalled owner keeps a running step")
     heartbeat_seconds: float = Field(15, gt=0, le=15, description="longest silence of a server stream")
     client_idle_seconds: float = Field(90, gt=0, description="longest silence accepted from a client")
+    stream_seconds: float = Field(3300, gt=0, description="greatest age of a stream; clients attach again")
     stream_window_ms: float = Field(20, ge=0, description="how long text gathers before it is sent")
     turn_seconds: float = Field(1800, gt=0, description="longest turn")
     turn_steps: int = Field(50, gt=0, description="most model calls of a turn")

@@ -6,6 +6,7 @@ is still being written comes as one replacing delta.
 """
 
 import asyncio
+import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
@@ -72,7 +73,9 @@ class Feed:
         self.client_id = ""
         self.executes = False
         self.reads = False  # whether frames come in too, so that silence means something
-        self.last_sent = self.last_received = time.monotonic()
+        self.opened = self.last_sent = self.last_received = time.monotonic()
+        self.share_of_age = random.uniform(0.9, 1)  # noqa: S311 - so that streams do not all come back at once
+        self.told_to_leave = False
         self._source = source
         self._read = read
         self._wanted = wanted

@@ -211,7 +211,7 @@ def switch_agent(draft: Draft, sender: Sender, switch: v1.SwitchAgent) -> None:
 def update_tools(draft: Draft, sender: Sender, update: v1.UpdateTools) -> None:
     """Replace the client's tool list."""
     _refuse_closed(draft.state)
-    if sender.observer:
+    if sender.observer or sender.client_id != draft.state.executor:
         raise CallerError(v1.ERROR_REASON_NOT_EXECUTOR, "only the executor declares tools")
     check_tools(update.tools, "update_tools.tools")
     event = v1.SessionEvent(tools_updated=v1.ToolsUpdated(tools=update.tools))

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from weakref import WeakValueDictionary
 
 import structlog
@@ -11,6 +12,7 @@ import structlog
 from agent_runtime import v1
 from agent_runtime_server.core.errors import CallerError, ServiceError, StoreUnavailable
 from agent_runtime_server.engine import settle
+from agent_runtime_server.engine.feed import Feed
 from agent_runtime_server.engine.runner import Performer, Runner
 from agent_runtime_server.engine.session import Session
 from agent_runtime_server.stores.base import Leases, Taken
@@ -19,6 +21,7 @@ _log = structlog.get_logger(__name__)
 
 _BATCH = 100
 _MOST_IDLE_SESSIONS = 2000
+_LEAVE_SECONDS = 25  # to leave in, for a stream that has grown old
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class Timing:
     lease_seconds: float = 10
     heartbeat_seconds: float = 15
     client_idle_seconds: float = 90
+    stream_seconds: float = 3300  # the greatest age of a stream
 
 
 class Hub:
@@ -127,7 +131,11 @@ class Hub:
         """Catch up with commits no wake-up told of: of busy sessions each time, of idle ones with the heartbeat."""
         now = time.monotonic()
         everyone = now - self._looked_at_all >= self._timing.heartbeat_seconds
-        followed = [one for one in self._alive.values() if one.feeds and (everyone or one.busy)]
+        followed = [
+            one
+            for one in self._alive.values()
+            if one.session_id in self._running or (one.feeds and (everyone or one.busy))
+        ]
         if everyone:
             self._looked_at_all = now
         if followed:
@@ -199,8 +207,20 @@ class Hub:
         for session in self._alive.values():
             for feed in session.feeds:
                 feed.beat(self._timing.heartbeat_seconds)
+                self._age(feed, now)
                 if feed.reads and now - feed.last_received > self._timing.client_idle_seconds:
                     feed.end(idle)
+
+    def _age(self, feed: Feed, now: float) -> None:
+        """Tell an old stream to come back, and end it when it has not."""
+        left = feed.opened + self._timing.stream_seconds * feed.share_of_age - now
+        if left < 0:
+            feed.end(CallerError(v1.ERROR_REASON_SERVER_DRAINING, "the stream reached its greatest age; attach again"))
+        elif left < _LEAVE_SECONDS and not feed.told_to_leave:
+            feed.told_to_leave = True
+            go_away = v1.GoAway(reason=v1.GoAway.REASON_MAX_AGE)
+            go_away.time_left.FromTimedelta(timedelta(seconds=left))
+            feed.answer(go_away)
 
     def end_feeds(self, error: ServiceError) -> None:
         """End every stream."""

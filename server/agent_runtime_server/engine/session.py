@@ -32,6 +32,7 @@ from agent_runtime_server.stores.base import (
 )
 
 _RECENT_EVENTS = 256
+_RECENT_BYTES = 256 << 10
 _PAGE = 500
 _AT_REST = (v1.TURN_STATE_UNSPECIFIED, v1.TURN_STATE_WAITING_FOR_TOOL, v1.TURN_STATE_WAITING_FOR_USER)
 
@@ -87,7 +88,8 @@ class Session:
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[object]] = set()  # commits and catching up: they outlive who asked for them
         self._state: State | None = None
-        self._recent: deque[StoredEvent] = deque(maxlen=_RECENT_EVENTS)
+        self._recent: deque[StoredEvent] = deque()
+        self._recent_bytes = 0
         self._shown_seq = 0
         self._turn_state: v1.TurnState.ValueType = v1.TURN_STATE_UNSPECIFIED
         self._interrupt: Callable[[Effect | None], None] | None = None
@@ -230,11 +232,19 @@ class Session:
         """Show committed events to every feed."""
         self._shown_seq = max(self._shown_seq, state.head_seq)
         self._turn_state = state.turn.state if state.turn is not None else v1.TURN_STATE_UNSPECIFIED
-        self._recent.extend(events)
+        self._remember(events)
         for feed in self.feeds:
             feed.offer(events)
         if self._interrupt is not None:
             self._interrupt(next_effect(state))
+
+    def _remember(self, events: Sequence[StoredEvent]) -> None:
+        """Keep the latest events at hand for readers, bounded in number and size."""
+        for event in events:
+            self._recent.append(event)
+            self._recent_bytes += len(event.payload)
+        while len(self._recent) > _RECENT_EVENTS or self._recent_bytes > _RECENT_BYTES:
+            self._recent_bytes -= len(self._recent.popleft().payload)
 
     # -- commits ----------------------------------------------------------------------------------------------------
 
@@ -269,15 +279,21 @@ class Session:
             decide(draft)
             settle(draft)
         except CallerError as refusal:
-            if draft.events:
+            stale = await self._is_stale(state.head_seq - len(draft.events))
+            if stale or draft.events:
                 self._forget()
-            return await self._known(frame, refusal)
+            return None if stale else await self._known(frame, refusal)
         except BaseException:
             self._forget()
             raise
         if not draft.events and frame is None:
             return Committed(0)
         return await self._append(draft, frame, epoch)
+
+    async def _is_stale(self, head_seq: int) -> bool:
+        """Tell whether others have committed since, which may change a refusal."""
+        heads = await self._services.log.heads([self.session_id])
+        return heads.get(self.session_id, head_seq) != head_seq
 
     async def _known(self, frame: Frame | None, refusal: CallerError) -> Committed:
         """Answer a refused frame as a duplicate when it was committed before; else let the refusal stand."""

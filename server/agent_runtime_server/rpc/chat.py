@@ -81,6 +81,7 @@ class ChatService:
         sender = frames.Sender(who.actor(v1.ACTOR_KIND_USER), hello.client_id, "", observer=not executes)
         if executes:
             frames.check_tools(hello.tools, "hello.tools")
+        await session.refresh()  # another replica may have gone on, and the client with it
         state = await session.load()
         check_position(session.oldest_seq, state.head_seq, hello.after_seq)
         if executes:

@@ -25,6 +25,8 @@ _MOST_APPENDS = 256
 _MOST_BYTES = 8 << 20
 _OUTCOMES = {"done": Outcome.DONE, "conflict": Outcome.CONFLICT, "duplicate": Outcome.DUPLICATE}
 
+_CONFLICT = Appended(Outcome.CONFLICT, 0, lease_mine=False)
+
 _APPEND = """SELECT * FROM append_events(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25,
     $26, $27, $28)"""
@@ -99,6 +101,8 @@ class Writer:
             for waiting in batch:
                 _fail(waiting, error)
         except (asyncpg.PostgresError, ValueError, OverflowError) as error:
+            if len(batch) == 1 and _is_lost_race(error):
+                return _answer(batch[0], _CONFLICT)
             if len(batch) == 1:
                 return _fail(batch[0], _unstorable(batch[0], error))
             middle = len(batch) // 2
@@ -125,6 +129,13 @@ class Writer:
             )
             for row in rows
         }
+
+
+def _is_lost_race(error: Exception) -> bool:
+    """Tell whether deciding again finds out what others did: a deadlock, or a frame id used on two sessions at once."""
+    if isinstance(error, asyncpg.UniqueViolationError):
+        return error.constraint_name == "frames_pkey"
+    return isinstance(error, asyncpg.DeadlockDetectedError)
 
 
 def _unstorable(waiting: _Waiting, error: Exception) -> Bug:

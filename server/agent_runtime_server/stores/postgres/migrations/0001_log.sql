@@ -127,7 +127,7 @@ BEGIN
         lease_owner = CASE WHEN i.take THEN p_replica WHEN i.lease = 2 THEN NULL ELSE s.lease_owner END,
         lease_until = CASE WHEN i.take THEN now() + p_lease WHEN i.lease = 2 THEN NULL ELSE s.lease_until END
     FROM (
-        SELECT u.*, u.lease = 1 AND (h.lease_owner IS NULL OR h.lease_until < now() OR h.lease_owner = p_replica)
+        SELECT u.*, u.lease = 1 AND (h.lease_owner IS NULL OR h.lease_owner = p_replica)
             AS take
         FROM unnest(s_id, s_new_head, s_state, s_summary, s_runnable, s_deadline, s_lease)
             AS u (id, new_head, state, summary, runnable, deadline, lease)

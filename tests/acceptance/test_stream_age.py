@@ -1,0 +1,17 @@
+"""A stream that has grown old is told to go, and ended when it stays."""
+
+from agent_runtime import v1
+from servicekit.process import serving
+from servicekit.service import Service, reason_of
+
+
+async def test_an_old_stream_is_told_to_come_back_and_then_ended() -> None:
+    async with serving({"AGENT_RUNTIME_STREAM_SECONDS": "3"}) as server:
+        service = Service(server.target)
+        session_id = await service.new_session()
+        async with service.channel, service.chat(session_id) as chat:
+            go_away = await chat.frame("go_away")
+            assert go_away.reason == v1.GoAway.REASON_MAX_AGE
+            error = await chat.end()
+            assert error is not None
+            assert reason_of(error)[0] == "SERVER_DRAINING"

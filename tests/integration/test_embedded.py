@@ -108,6 +108,19 @@ async def until_dead(*pids: int) -> None:
     await until(lambda: not any(command_line(pid) for pid in pids))
 
 
+async def until_others_serve(state_dir: Path, before: list[int]) -> None:
+    """Wait until the directory's servers have said that they are ready and are none of those before."""
+
+    def published() -> list[Holding | None]:
+        found = []
+        for server in ("postgres", "valkey"):
+            with DirectoryLock(state_dir / server / "lock") as lock:
+                found.append(lock.holding())
+        return found
+
+    await until(lambda: all(one is not None and one.server_pid not in before for one in published()))
+
+
 async def test_both_servers_answer_and_stop_with_the_context(state_dir: Path) -> None:
     async with embedded(state_dir) as servers:
         assert await boots(servers) == (1, 1)
@@ -224,11 +237,10 @@ async def test_a_pid_file_that_names_a_living_stranger_is_ignored(state_dir: Pat
 async def test_a_server_that_dies_is_started_again_at_the_same_address(state_dir: Path) -> None:
     async with embedded(state_dir) as servers:
         await boots(servers)
-        for server in ("postgres", "valkey"):
-            before = holding(state_dir, server).server_pid
-            os.kill(before, signal.SIGKILL)
-            await until_dead(before)
-        await until(lambda: all((state_dir / name / "lock").stat().st_size for name in ("postgres", "valkey")))
+        before = processes(state_dir)[1:]
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        await until_others_serve(state_dir, before)
         rows, _ = await boots(servers)
         assert rows == 2
 
@@ -247,8 +259,7 @@ async def test_who_joined_takes_the_servers_over_when_the_holder_dies(state_dir:
         async with embedded(state_dir) as joined:
             assert await boots(joined) == (1, 1)
             parent.kill()
-            await until_dead(*before)
-            await until(lambda: all((state_dir / name / "lock").stat().st_size for name in ("postgres", "valkey")))
+            await until_others_serve(state_dir, before[1:])
             assert holding(state_dir, "postgres").holder_pid == os.getpid()
             assert await boots(joined) == (2, 2)
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from agent_runtime_server.stores.base import LeaseAction, Outcome, Taken
-from enginekit.stores import Stores, opened
+from enginekit.stores import Stores, opened, taken
 
 AT_ONCE = timedelta(0)  # a lease that has run out as soon as its transaction is over
 
@@ -48,7 +48,7 @@ async def test_a_session_of_a_dead_replica_is_taken_at_once(stores: Stores, data
     async with opened(database_url) as dying:
         await runnable(dying, "s1", LeaseAction.ACQUIRE)
         await dying.presence.close()
-        assert await stores.leases.take_runnable(10) == [Taken("s1", 2, drained=False)]
+        assert await taken(stores) == [Taken("s1", 2, drained=False)]
         assert (await dying.append("s1", 2, epoch=1)).outcome is Outcome.CONFLICT, "what still comes of it is fenced"
 
 

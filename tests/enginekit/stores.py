@@ -1,7 +1,7 @@
 """The stores of one replica, and what is put into them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -19,6 +19,7 @@ from agent_runtime_server.stores.base import (
     LeaseAction,
     NewSession,
     StoredEvent,
+    Taken,
 )
 from agent_runtime_server.stores.postgres.approvals import PostgresApprovals
 from agent_runtime_server.stores.postgres.database import Database, open_database
@@ -176,3 +177,11 @@ def approval_row(
         approval_id=approval_id, session_id=session_id, revision=before + 1, state=state, tool_call=call
     )
     return ApprovalRow(before, agent_id, approval)
+
+
+async def taken(stores: Stores) -> Sequence[Taken]:
+    """Take what is runnable, as soon as there is any: Postgres lets go of a dead replica's lock when it notices."""
+    async with asyncio.timeout(20):
+        while not (found := await stores.leases.take_runnable(10)):
+            await asyncio.sleep(0.01)
+    return found

@@ -147,6 +147,26 @@ class TestTakeOver:
             await until(session, "turn_finished")
             assert not recoveries(await log(session))
 
+    async def test_a_lease_that_a_commit_let_go_of_meanwhile_is_not_taken_for_lost(self, database_url: str) -> None:
+        quick = Timing(sweep_seconds=0.01, lease_seconds=0.03)
+        async with replica(database_url, timing=quick) as here:
+            session = await here.new_session()
+            told = asyncio.Event()
+
+            async def mistaken(epochs: dict[str, int]) -> object:
+                told.set()
+                return [*epochs]
+
+            here.stores.leases.renew = mistaken  # type: ignore[method-assign,assignment]
+            here.model.then(Answer("Hel", holds=True))
+            await here.say(session)
+            await here.model.held.wait()
+            await told.wait()
+            here.model.go.set()
+            await until(session, "turn_finished")
+            assert (here.model.aborted, len(here.model.requests)) == (0, 1)
+            assert not recoveries(await log(session))
+
     async def test_a_session_that_is_gone_is_passed_over(self, database_url: str) -> None:
         async with replica(database_url) as here:
             assert await here.hub._any_tenant("s-gone") is None

@@ -17,7 +17,7 @@ from agent_runtime_server.stores.base import StoredEvent
 from enginekit.model import Answer
 from enginekit.refusals import refused
 from enginekit.replica import Replica, as_event, kinds, log, replica, until, wish
-from enginekit.stores import OWNER, TENANT
+from enginekit.stores import OWNER, TENANT, taken
 from enginekit.turns import until_true
 from enginekit.wire import Wire
 
@@ -98,13 +98,13 @@ class TestTwoReplicas:
     ) -> None:
         await here.say(mine)
         await here.stores.presence.close()
-        [taken] = await there.stores.leases.take_runnable(10)
+        [lease] = await taken(there.stores)
         with pytest.raises(FencedError):
             await mine.commit(lambda draft: draft.finish(v1.TURN_STATE_COMPLETED), epoch=1)
         assert mine.lease_epoch is None, "it noticed as it looked again"
-        theirs.lease_epoch = taken.lease_epoch
+        theirs.lease_epoch = lease.lease_epoch
         await theirs.refresh()
-        await theirs.commit(lambda draft: draft.finish(v1.TURN_STATE_COMPLETED), epoch=taken.lease_epoch)
+        await theirs.commit(lambda draft: draft.finish(v1.TURN_STATE_COMPLETED), epoch=lease.lease_epoch)
         assert kinds(await log(mine))[-1] == "turn_finished"
 
 

@@ -48,9 +48,11 @@ class Hub:
         self._group: asyncio.TaskGroup | None = None
         self._swept = self._looked_at_all = time.monotonic()
 
-    async def session(self, session_id: str, tenant: str) -> Session:
-        """Return a session of a tenant; raises SESSION_NOT_FOUND."""
+    async def session(self, session_id: str, tenant: str, *, latest: bool = False) -> Session:
+        """Return a session of a tenant, `latest` with what others have committed; raises SESSION_NOT_FOUND."""
         session = self._alive.get(session_id)
+        if session is not None and session.tenant == tenant and latest:
+            await session.refresh()
         if session is None or session.tenant != tenant:
             loaded = Session(session_id, tenant, self._performer.services, self._start)
             await loaded.load()
@@ -171,8 +173,7 @@ class Hub:
     async def _any_tenant(self, session_id: str) -> Session | None:
         found = self._alive.get(session_id)
         if found is not None:
-            await found.refresh()  # who knew it before may have missed what its owner committed
-            return found
+            return await self.session(session_id, found.tenant, latest=True)
         row = await self._performer.services.log.row(session_id)
         return None if row is None else await self.session(session_id, row.tenant)
 
@@ -182,11 +183,8 @@ class Hub:
             return
         for session_id in await self._leases.renew(held):
             session = self._alive.get(session_id)
-            task = self._running.get(session_id)
-            if session is not None and task is not None and session.lease_epoch == held[session_id]:
+            if session is not None and await session.give_up(held[session_id]):
                 _log.warning("a lease was lost", session_id=session_id)
-                session.lease_epoch = None
-                task.cancel()
 
     def _held(self) -> Mapping[str, int]:
         sessions = (self._alive[session_id] for session_id in self._running if session_id in self._alive)

@@ -52,7 +52,7 @@ class Runner:
         try:
             if self._cause is not None:
                 await self._recover(self._cause)
-            while (effect := await self._next_effect()) is not None:
+            while (effect := await self._next_effect()) is not None and self._session.lease_epoch is not None:
                 await self._perform_fenced(effect)
         except FencedError:
             _log.info("another replica took over", session_id=self._session.session_id)

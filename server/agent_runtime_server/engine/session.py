@@ -380,6 +380,22 @@ class Session:
         """Return what a runner has to do now."""
         return next_effect(await self.load())
 
+    async def give_up(self, epoch: int) -> bool:
+        """Stop what runs under a lease if it is really lost, and tell whether it is.
+
+        What seemed lost may have been let go of by a commit that was still on its way.
+        """
+        async with self._lock:
+            if self.lease_epoch != epoch:
+                return False
+            row = await self._services.log.row(self.session_id)
+            if row is not None and row.lease_mine and row.lease_epoch == epoch:
+                return False
+            self.lease_epoch = None
+        if self._interrupt is not None:
+            self._interrupt(None)
+        return True
+
     def on_change(self, interrupt: Callable[[Effect | None], None] | None) -> None:
         """Call `interrupt` with what is to be done next after each commit, or stop doing so."""
         self._interrupt = interrupt

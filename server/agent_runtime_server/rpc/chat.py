@@ -60,7 +60,7 @@ class ChatService:
         hello = (await first_frame(requests, v1.ChatRequest, self._replica.hello_seconds)).hello
         self._replica.refuse_draining()
         who = principal(call)
-        session = await self._replica.hub.session(hello.session_id, who.tenant)
+        session = await self._replica.hub.session(hello.session_id, who.tenant, latest=True)
         welcome, attachment = await self._attach(session, hello, who)
         reader = self._replica.tasks.create_task(self._read(requests, attachment), name=f"read {call.correlation_id}")
         try:
@@ -81,7 +81,6 @@ class ChatService:
         sender = frames.Sender(who.actor(v1.ACTOR_KIND_USER), hello.client_id, "", observer=not executes)
         if executes:
             frames.check_tools(hello.tools, "hello.tools")
-        await session.refresh()  # another replica may have gone on, and the client with it
         state = await session.load()
         check_position(session.oldest_seq, state.head_seq, hello.after_seq)
         if executes:

@@ -41,8 +41,7 @@ class EventService:
     async def _one(
         self, request: v1.SubscribeEventsRequest, tenant: str, kinds: Collection[int]
     ) -> AsyncGenerator[Outgoing, None]:
-        session = await self._replica.hub.session(request.session_id, tenant)
-        await session.refresh()
+        session = await self._replica.hub.session(request.session_id, tenant, latest=True)
         state = await session.load()
         check_position(session.oldest_seq, state.head_seq, request.after_seq)
         feed = session.follow(Wanted(request.after_seq, request.include_deltas, kinds=kinds, progress=False))

@@ -71,7 +71,7 @@ class Replica:
 
     async def submit(self, session: Session, frame_id: str = "", **frame: Any) -> Committed:
         """Submit one durable frame."""
-        request = v1.ChatRequest(frame_id=frame_id or f"f-{next(_numbers)}", **frame)
+        request = v1.ChatRequest(frame_id=frame_id or f"auto-{next(_numbers)}", **frame)
         return await intake.submit(session, self.stores.approvals, sender(request.frame_id), request)
 
     async def say(self, session: Session, text: str = "do it", frame_id: str = "") -> Committed:

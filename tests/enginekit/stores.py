@@ -182,6 +182,6 @@ def approval_row(
 async def taken(stores: Stores) -> Sequence[Taken]:
     """Take what is runnable, as soon as there is any: Postgres lets go of a dead replica's lock when it notices."""
     async with asyncio.timeout(20):
-        while not (found := await stores.leases.take_runnable(10)):
+        while not (found := await stores.leases.take_runnable(10)):  # noqa: ASYNC110 - Postgres tells nobody
             await asyncio.sleep(0.01)
     return found

@@ -8,6 +8,7 @@ import grpc
 from google.protobuf import any_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
+from grpc._cython import cygrpc  # type: ignore[attr-defined] # a compiled module without types
 from grpc_status import rpc_status
 
 from agent_runtime import v1
@@ -45,6 +46,10 @@ def status(
     return rpc_status.to_status(status_pb2.Status(code=code.value[0], message=message, details=packed))
 
 
+class ClientGone(Exception):
+    """The client left while a frame was being sent to it."""
+
+
 class Stream(Generic[Up, Down]):
     """One stream as the test sees it from the server's side."""
 
@@ -56,8 +61,11 @@ class Stream(Generic[Up, Down]):
         self.metadata = dict(context.invocation_metadata() or ())
 
     async def send(self, frame: Down) -> None:
-        """Send a frame to the client."""
-        await self._context.write(frame)
+        """Send a frame to the client; raises ClientGone when it has left."""
+        try:
+            await self._context.write(frame)
+        except cygrpc.BaseError as error:  # gRPC's own, which it has no public name for
+            raise ClientGone from error
 
     async def receive(self) -> Up:
         """Return the client's next frame."""

@@ -9,7 +9,7 @@ import pytest
 from agent_runtime import v1
 from agent_runtime_client import Chat, Client, Event
 from clientkit.events import event
-from clientkit.server import ChatStream, ScriptedServer, status
+from clientkit.server import ChatStream, ClientGone, ScriptedServer, status
 
 MESSAGES = 40
 
@@ -28,7 +28,7 @@ class Log:
             stream = await server.chats.get()
             try:
                 await self._attend(stream)
-            except (AssertionError, TimeoutError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            except (AssertionError, ClientGone, TimeoutError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
                 stream.end()
 
     async def _attend(self, stream: ChatStream) -> None:

@@ -21,7 +21,12 @@ STRANGER = Account("stranger", os.geteuid() + 1000, os.getegid() + 1000)
 
 @pytest.fixture
 def idle() -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+    script = "print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()  # before its first line a new process may have no command line yet
         yield process
 
 

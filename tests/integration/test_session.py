@@ -11,7 +11,9 @@ from agent_runtime_server.core.errors import CallerError, StoreUnavailable
 from agent_runtime_server.engine import lifecycle
 from agent_runtime_server.engine.draft import Draft
 from agent_runtime_server.engine.feed import Wanted
-from agent_runtime_server.engine.session import _PAGE, Committed, FencedError, Session, summary
+from agent_runtime_server.engine.recent import Recent
+from agent_runtime_server.engine.session import _PAGE, Committed, FencedError, Session
+from agent_runtime_server.engine.summary import summary
 from agent_runtime_server.engine.turn import TakeStep
 from agent_runtime_server.stores.base import StoredEvent
 from enginekit.model import Answer
@@ -311,7 +313,7 @@ class TestFollowing:
     async def test_a_reader_behind_what_is_at_hand_reads_the_log(self, here: Replica, mine: Session) -> None:
         anew = here.alone(mine.session_id)
         await anew.load()
-        anew._recent.clear()
+        anew._recent = Recent()
         event = await until(anew, "tools_updated")
         assert event.seq == 3
 

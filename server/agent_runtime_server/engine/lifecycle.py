@@ -7,8 +7,10 @@ from agent_runtime import v1
 from agent_runtime_server.core.clock import to_nanos
 from agent_runtime_server.core.errors import CallerError
 from agent_runtime_server.engine import settle
+from agent_runtime_server.engine.appends import stored
 from agent_runtime_server.engine.draft import Draft
-from agent_runtime_server.engine.session import Services, Session, stored, summary
+from agent_runtime_server.engine.session import Services, Session
+from agent_runtime_server.engine.summary import summary
 from agent_runtime_server.engine.turn import State, apply
 from agent_runtime_server.stores.base import NewSession, SessionRow, StoredEvent
 

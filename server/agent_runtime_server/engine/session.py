@@ -1,11 +1,9 @@
 """One session on this replica: its folded state, its commits in order, and the feeds that follow it."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TypeVar
 
 from agent_runtime import v1
@@ -13,33 +11,18 @@ from agent_runtime_server.agents.registry import Registry
 from agent_runtime_server.core.clock import Clock, to_nanos
 from agent_runtime_server.core.errors import CallerError, StoreUnavailable
 from agent_runtime_server.core.ids import IdFactory
+from agent_runtime_server.engine.appends import approval_rows, as_append, kind
 from agent_runtime_server.engine.deltas import Writing
 from agent_runtime_server.engine.draft import Draft, Limits
 from agent_runtime_server.engine.feed import Ephemeral, Feed, Wanted
+from agent_runtime_server.engine.recent import Recent
 from agent_runtime_server.engine.relay import Alone, Relay
-from agent_runtime_server.engine.settle import next_deadline, settle
+from agent_runtime_server.engine.settle import settle
 from agent_runtime_server.engine.turn import Effect, State, apply, next_effect
-from agent_runtime_server.stores.base import (
-    Append,
-    ApprovalRow,
-    ApprovalStore,
-    Bus,
-    EventLog,
-    Frame,
-    LeaseAction,
-    Outcome,
-    StoredEvent,
-)
+from agent_runtime_server.stores.base import ApprovalStore, Bus, EventLog, Frame, Outcome, StoredEvent
 
-_RECENT_EVENTS = 256
-_RECENT_BYTES = 256 << 10
 _PAGE = 500
 _AT_REST = (v1.TURN_STATE_UNSPECIFIED, v1.TURN_STATE_WAITING_FOR_TOOL, v1.TURN_STATE_WAITING_FOR_USER)
-
-_APPROVAL_KINDS = (
-    v1.SessionEvent.APPROVAL_REQUESTED_FIELD_NUMBER,
-    v1.SessionEvent.APPROVAL_RESOLVED_FIELD_NUMBER,
-)
 
 T = TypeVar("T")
 Decide = Callable[[Draft], None]
@@ -88,8 +71,7 @@ class Session:
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[object]] = set()  # commits and catching up: they outlive who asked for them
         self._state: State | None = None
-        self._recent: deque[StoredEvent] = deque()
-        self._recent_bytes = 0
+        self._recent = Recent()
         self._shown_seq = 0
         self._turn_state: v1.TurnState.ValueType = v1.TURN_STATE_UNSPECIFIED
         self._interrupt: Callable[[Effect | None], None] | None = None
@@ -106,9 +88,7 @@ class Session:
         """Return the events behind `after_seq` when they are at hand, else None."""
         if after_seq >= self._shown_seq:
             return []
-        if not self._recent or self._recent[0].seq > after_seq + 1:
-            return None
-        return [event for event in self._recent if event.seq > after_seq]
+        return self._recent.behind(after_seq)
 
     def texts(self) -> Iterable[v1.MessageDelta]:
         """Return the text so far of the message being written here."""
@@ -199,7 +179,7 @@ class Session:
             event = v1.SessionEvent.FromString(payload)
             apply(state, event)
             if event.seq > self._shown_seq:
-                fresh.append(StoredEvent(event.seq, _kind(event), payload))
+                fresh.append(StoredEvent(event.seq, kind(event), payload))
             if number % 500 == 0:
                 await asyncio.sleep(0)  # a long log must not hold up the others
         self.oldest_seq = loaded.row.session.oldest_seq
@@ -232,19 +212,11 @@ class Session:
         """Show committed events to every feed."""
         self._shown_seq = max(self._shown_seq, state.head_seq)
         self._turn_state = state.turn.state if state.turn is not None else v1.TURN_STATE_UNSPECIFIED
-        self._remember(events)
+        self._recent.add(events)
         for feed in self.feeds:
             feed.offer(events)
         if self._interrupt is not None:
             self._interrupt(next_effect(state))
-
-    def _remember(self, events: Sequence[StoredEvent]) -> None:
-        """Keep the latest events at hand for readers, bounded in number and size."""
-        for event in events:
-            self._recent.append(event)
-            self._recent_bytes += len(event.payload)
-        while len(self._recent) > _RECENT_EVENTS or self._recent_bytes > _RECENT_BYTES:
-            self._recent_bytes -= len(self._recent.popleft().payload)
 
     # -- commits ----------------------------------------------------------------------------------------------------
 
@@ -316,10 +288,9 @@ class Session:
 
     async def _append(self, draft: Draft, frame: Frame | None, epoch: int | None) -> Committed | None:
         state = draft.state
-        runnable = next_effect(state) is not None
         try:
-            approvals = await self._approval_rows(draft)
-            append = self._as_append(draft, approvals, frame, epoch, runnable=runnable)
+            approvals = await approval_rows(self._services.approvals, draft)
+            append = as_append(draft, approvals, frame, epoch, leased=self.lease_epoch is not None)
             appended = await self._services.log.append(append)
         except BaseException:
             self._forget()
@@ -334,45 +305,9 @@ class Session:
         self._publish(state, append.events)
         self._services.committed(append.events)
         self._relay.grew(state.head_seq)
-        if runnable and self.lease_epoch is not None:
+        if append.runnable and self.lease_epoch is not None:
             self._on_runnable(self)
         return Committed(draft.frame_seq)
-
-    def _as_append(
-        self, draft: Draft, approvals: Sequence[ApprovalRow], frame: Frame | None, epoch: int | None, *, runnable: bool
-    ) -> Append:
-        events = [stored(event) for event in draft.events]
-        return Append(
-            session_id=self.session_id,
-            head=draft.state.head_seq - len(events),
-            epoch=epoch,
-            events=events,
-            summary=summary(draft.state),
-            runnable=runnable,
-            next_deadline=_moment(next_deadline(draft)),
-            lease=self._lease_action(runnable=runnable),
-            frame=frame,
-            frame_seq=draft.frame_seq,
-            approvals=approvals,
-        )
-
-    def _lease_action(self, *, runnable: bool) -> LeaseAction:
-        if not runnable:
-            return LeaseAction.RELEASE
-        return LeaseAction.ACQUIRE if self.lease_epoch is None else LeaseAction.KEEP
-
-    async def _approval_rows(self, draft: Draft) -> list[ApprovalRow]:
-        """Return the rows of the draft's approvals; a claim may have moved the revision beyond the log's."""
-        changed = [_approval(event) for event in draft.events if _kind(event) in _APPROVAL_KINDS]
-        resolved = [approval.approval_id for approval in changed if approval.revision > 1]
-        rows = await self._services.approvals.revisions(resolved) if resolved else {}
-        made = []
-        for approval in changed:
-            row = rows.get(approval.approval_id)
-            before = row.revision if row is not None else approval.revision - 1
-            approval.revision = before + 1
-            made.append(ApprovalRow(before, draft.state.agent_id, approval))
-        return made
 
     # -- runners ----------------------------------------------------------------------------------------------------
 
@@ -407,55 +342,3 @@ def duplicate(frame: Frame, seq: int, digest: bytes) -> Committed:
         message = f"frame_id {frame.frame_id} was used before with another payload; use a new one"
         raise CallerError(v1.ERROR_REASON_IDEMPOTENCY_KEY_REUSED, message)
     return Committed(seq, duplicate=True)
-
-
-def stored(event: v1.SessionEvent) -> StoredEvent:
-    """Return an event as it is stored and sent."""
-    return StoredEvent(event.seq, _kind(event), event.SerializeToString())
-
-
-def _kind(event: v1.SessionEvent) -> int:
-    name = event.WhichOneof("payload")
-    return v1.SessionEvent.DESCRIPTOR.fields_by_name[name].number if name else 0
-
-
-def _approval(event: v1.SessionEvent) -> v1.Approval:
-    payload = event.approval_requested if event.HasField("approval_requested") else event.approval_resolved
-    return payload.approval
-
-
-def _moment(nanos: int | None) -> datetime | None:
-    return None if nanos is None else datetime.fromtimestamp(nanos / 1_000_000_000, UTC)
-
-
-def summary(state: State) -> v1.Session:
-    """Return the session as clients see it, as far as its log tells."""
-    session = v1.Session(
-        session_id=state.session_id,
-        state=v1.SESSION_STATE_IDLE,
-        agent_id=state.agent_id,
-        agent_revision=state.agent_revision,
-        head_seq=state.head_seq,
-        executor_client_id=state.executor,
-        usage=state.usage,
-    )
-    turn = state.turn
-    if state.closed:
-        session.state = v1.SESSION_STATE_CLOSED
-    elif turn is not None or state.queue:
-        session.state = v1.SESSION_STATE_ACTIVE
-    if turn is None:
-        if state.last_turn is not None:
-            session.current_turn.CopyFrom(state.last_turn)
-        return session
-    current = session.current_turn
-    current.turn_id, current.state = turn.turn_id, turn.state
-    current.attempt, current.first_seq = turn.attempt, turn.first_seq
-    for call in turn.open_calls:
-        if call.deadline_nanos:
-            current.pending_call_ids.append(call.call.call_id)
-        elif call.approval is not None and call.approval.state == v1.APPROVAL_STATE_PENDING:
-            current.pending_approval_ids.append(call.approval.approval_id)
-    if turn.question is not None:
-        current.open_question.CopyFrom(turn.question)
-    return session

@@ -34,7 +34,7 @@ async def claimed(stores: Stores, approval_id: str, before: int, frame: Frame = 
     assert listed is not None
     listed.approval.revision = before + 1
     listed.approval.claimant.subject = "r1"
-    return await stores.approvals.replace_claim(before, listed.approval, frame)
+    return await stores.approvals.replace_claim(TENANT, before, listed.approval, frame)
 
 
 async def test_one_is_for_its_own_tenant_only(stores: Stores) -> None:
@@ -66,7 +66,7 @@ async def test_they_are_selected(stores: Stores) -> None:
 
 async def test_the_latest_rows_are_told_by_id(stores: Stores) -> None:
     assert await claimed(stores, "a1", 1)
-    rows = await stores.approvals.revisions(["a1", "a2", "a-gone"])
+    rows = await stores.approvals.revisions(TENANT, ["a1", "a2", "a-gone"])
     assert {approval_id: row.revision for approval_id, row in rows.items()} == {"a1": 2, "a2": 1}
 
 
@@ -87,7 +87,7 @@ async def test_a_claim_on_an_older_revision_changes_nothing(stores: Stores) -> N
 async def test_a_claim_under_a_known_frame_changes_nothing(stores: Stores) -> None:
     assert await claimed(stores, "a1", 1)
     assert not await claimed(stores, "a2", 1)
-    rows = await stores.approvals.revisions(["a2"])
+    rows = await stores.approvals.revisions(TENANT, ["a2"])
     assert rows["a2"].revision == 1
 
 

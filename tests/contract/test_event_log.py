@@ -22,7 +22,7 @@ class TestAppend:
     async def test_puts_events_behind_the_head(self, stores: Stores) -> None:
         appended = await stores.append("s1", 1, count=3)
         assert appended.outcome is Outcome.DONE
-        assert [found.seq for found in await stores.log.events("s1", 0, 10)] == [1, 2, 3, 4]
+        assert [found.seq for found in await stores.log.events(TENANT, "s1", 0, 10)] == [1, 2, 3, 4]
         assert await stores.head("s1") == 4
 
     @pytest.mark.parametrize("head", [0, 2])
@@ -40,7 +40,7 @@ class TestAppend:
     async def test_keeps_the_bytes_it_was_given(self, stores: Stores) -> None:
         payload = bytes(range(256))
         await stores.append("s1", 1, events=[event("s1", 2, payload)])
-        assert await stores.log.events("s1", 1, 10) == [StoredEvent(2, 11, payload)]
+        assert await stores.log.events(TENANT, "s1", 1, 10) == [StoredEvent(2, 11, payload)]
 
     async def test_to_a_session_that_is_gone_says_so(self, stores: Stores) -> None:
         with pytest.raises(GoneError):
@@ -48,7 +48,7 @@ class TestAppend:
 
     async def test_keeps_the_fold_beside_what_lies_beside_the_log(self, stores: Stores) -> None:
         await stores.append("s1", 1, state=v1.SESSION_STATE_ACTIVE)
-        row = await stores.log.row("s1")
+        row = await stores.log.row(TENANT, "s1")
         assert row is not None
         session = row.session
         assert (session.state, session.head_seq) == (v1.SESSION_STATE_ACTIVE, 2)
@@ -80,7 +80,7 @@ class TestFencing:
         async with opened(database_url) as other:
             appended = await other.append("s1", 2, runnable=True, lease=LeaseAction.ACQUIRE)
         assert (appended.outcome, appended.lease_epoch, appended.lease_mine) == (Outcome.DONE, 1, False)
-        row = await stores.log.row("s1")
+        row = await stores.log.row(TENANT, "s1")
         assert row is not None
         assert (row.lease_epoch, row.lease_mine) == (1, True)
 
@@ -135,7 +135,7 @@ class TestApprovalsOfAppends:
 
 class TestCreate:
     async def test_a_session_is_there_with_its_first_event(self, stores: Stores) -> None:
-        loaded = await stores.log.load("s1")
+        loaded = await stores.log.load(TENANT, "s1")
         assert loaded is not None
         assert loaded.events == [b"s1 1"]
         assert loaded.row.tenant == TENANT
@@ -147,7 +147,7 @@ class TestCreate:
             existing = await stores.log.create(again)
             assert existing is not None
             assert existing.session.session_id == "s1"
-        assert await stores.log.row("s2") is None
+        assert await stores.log.row(TENANT, "s2") is None
 
     async def test_requests_of_other_tenants_are_their_own(self, stores: Stores) -> None:
         assert await stores.log.create(beginning("s2", tenant="tenant-2", request_id="r-1")) is None
@@ -164,21 +164,21 @@ class TestCreate:
         assert [row is None for row in made].count(True) == 1
 
     async def test_what_is_not_there_is_none(self, stores: Stores) -> None:
-        assert await stores.log.load("s-gone") is None
-        assert await stores.log.row("s-gone") is None
+        assert await stores.log.load(TENANT, "s-gone") is None
+        assert await stores.log.row(TENANT, "s-gone") is None
 
 
 class TestReading:
     async def test_events_come_in_pages(self, stores: Stores) -> None:
         await stores.append("s1", 1, count=9)
-        assert [found.seq for found in await stores.log.events("s1", 3, 4)] == [4, 5, 6, 7]
-        assert await stores.log.events("s1", 10, 4) == []
+        assert [found.seq for found in await stores.log.events(TENANT, "s1", 3, 4)] == [4, 5, 6, 7]
+        assert await stores.log.events(TENANT, "s1", 10, 4) == []
 
     async def test_a_page_of_large_events_is_cut_but_never_empty(self, stores: Stores) -> None:
         large = [event("s1", seq, bytes(900_000)) for seq in range(2, 6)]
         await stores.append("s1", 1, events=[*large, event("s1", 6, bytes(3_000_000))])
-        assert [found.seq for found in await stores.log.events("s1", 1, 10)] == [2, 3]
-        assert [found.seq for found in await stores.log.events("s1", 5, 10)] == [6]
+        assert [found.seq for found in await stores.log.events(TENANT, "s1", 1, 10)] == [2, 3]
+        assert [found.seq for found in await stores.log.events(TENANT, "s1", 5, 10)] == [6]
 
     async def test_sessions_are_listed_newest_first_page_by_page(self, stores: Stores) -> None:
         await stores.new_session("s2", tenant="tenant-2")
@@ -209,26 +209,26 @@ class TestReading:
 
 class TestUpdate:
     async def test_changes_what_it_names_and_makes_a_new_etag(self, stores: Stores) -> None:
-        before = await stores.log.row("s1")
+        before = await stores.log.row(TENANT, "s1")
         assert before is not None
-        after = await stores.log.update("s1", before.session.etag, "Two", None, None, set_expire=False)
+        after = await stores.log.update(TENANT, "s1", before.session.etag, "Two", None, None, set_expire=False)
         assert after is not None
         assert (after.session.title, dict(after.session.labels)) == ("Two", {"team": "a"})
         assert after.session.etag != before.session.etag
-        assert await stores.log.update("s1", before.session.etag, "Three", None, None, set_expire=False) is None
+        assert await stores.log.update(TENANT, "s1", before.session.etag, "Three", None, None, set_expire=False) is None
 
     async def test_without_an_etag_the_last_one_wins(self, stores: Stores) -> None:
         moment = datetime(2040, 1, 1, tzinfo=UTC)
-        after = await stores.log.update("s1", "", None, {"x": "y"}, moment, set_expire=True)
+        after = await stores.log.update(TENANT, "s1", "", None, {"x": "y"}, moment, set_expire=True)
         assert after is not None
         assert (after.session.title, dict(after.session.labels)) == ("One", {"x": "y"})
         assert after.session.expire_time.ToDatetime(UTC) == moment
-        cleared = await stores.log.update("s1", "", None, None, None, set_expire=True)
+        cleared = await stores.log.update(TENANT, "s1", "", None, None, None, set_expire=True)
         assert cleared is not None
         assert not cleared.session.HasField("expire_time")
 
     async def test_a_commit_makes_a_new_etag(self, stores: Stores) -> None:
-        before = await stores.log.row("s1")
+        before = await stores.log.row(TENANT, "s1")
         assert before is not None
         await stores.log.append(appending("s1", 1))
-        assert await stores.log.update("s1", before.session.etag, "Two", None, None, set_expire=False) is None
+        assert await stores.log.update(TENANT, "s1", before.session.etag, "Two", None, None, set_expire=False) is None

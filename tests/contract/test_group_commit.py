@@ -9,7 +9,7 @@ import pytest
 
 from agent_runtime_server.core.errors import Bug, StoreUnavailable
 from agent_runtime_server.stores.base import Appended, Frame, Outcome, StoredEvent
-from enginekit.stores import Stores, appending, event, locked, opened, until_one_waits
+from enginekit.stores import TENANT, Stores, appending, event, locked, opened, until_one_waits
 from enginekit.turns import turns
 
 SESSIONS = [f"s{number}" for number in range(1, 9)]
@@ -76,7 +76,7 @@ async def test_appends_of_one_session_keep_their_order(stores: Stores, database_
         tasks = [begin(stores.append("s2", head)) for head in range(1, 6)]
     answers = [task.result() for task in tasks]
     assert [answer.outcome for answer in answers if isinstance(answer, Appended)] == [Outcome.DONE] * 5
-    assert [found.seq for found in await stores.log.events("s2", 0, 10)] == [1, 2, 3, 4, 5, 6]
+    assert [found.seq for found in await stores.log.events(TENANT, "s2", 0, 10)] == [1, 2, 3, 4, 5, 6]
 
 
 async def test_the_size_of_a_transaction_is_bounded(stores: Stores, database_url: str) -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from agent_runtime_server.stores.base import LeaseAction, Outcome, Taken
-from enginekit.stores import Stores, opened, taken
+from enginekit.stores import TENANT, Stores, opened, taken
 
 AT_ONCE = timedelta(0)  # a lease that has run out as soon as its transaction is over
 
@@ -21,7 +21,7 @@ async def test_a_free_session_is_taken_once(stores: Stores, database_url: str) -
     async with opened(database_url) as other:
         assert await other.leases.take_runnable(10) == [Taken("s1", 1, drained=True)]
         assert await stores.leases.take_runnable(10) == []
-        row = await other.log.row("s1")
+        row = await other.log.row(TENANT, "s1")
     assert row is not None
     assert row.lease_mine
 

@@ -10,7 +10,7 @@ import pytest
 from agent_runtime_server.core.errors import StoreUnavailable
 from agent_runtime_server.stores.base import Outcome
 from agent_runtime_server.stores.postgres.database import open_database
-from enginekit.stores import Stores, locked, opened, until_one_waits
+from enginekit.stores import TENANT, Stores, locked, opened, until_one_waits
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ async def test_an_append_that_loses_its_connection_says_so_and_the_next_one_work
 
 async def test_the_pool_recovers_when_every_connection_was_lost(stores: Stores, database_url: str) -> None:
     await stores.new_session("s1")
-    await asyncio.gather(*(stores.log.row("s1") for _ in range(8)))
+    await asyncio.gather(*(stores.log.row(TENANT, "s1") for _ in range(8)))
     await terminate(database_url, "application_name = 'agent-runtime'")
     async with asyncio.timeout(10):
         while await failure_of(stores.database.probe()) is not None:

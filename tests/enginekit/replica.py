@@ -128,7 +128,7 @@ def wish(**fields: Any) -> lifecycle.Wish:
 
 async def log(session: Session) -> list[v1.SessionEvent]:
     """Return a session's committed events."""
-    loaded = await session._services.log.load(session.session_id)
+    loaded = await session._services.log.load(TENANT, session.session_id)
     assert loaded is not None
     return [v1.SessionEvent.FromString(payload) for payload in loaded.events]
 

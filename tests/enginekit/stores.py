@@ -65,7 +65,7 @@ class Stores:
 
     async def head(self, session_id: str) -> int:
         """Return the highest seq."""
-        row = await self.log.row(session_id)
+        row = await self.log.row(TENANT, session_id)
         assert row is not None
         return row.session.head_seq
 

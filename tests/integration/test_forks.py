@@ -11,7 +11,7 @@ from agent_runtime_server.engine.session import Session
 from enginekit.model import Answer
 from enginekit.refusals import refused
 from enginekit.replica import Replica, kinds, log, replica, until, wish
-from enginekit.stores import OWNER
+from enginekit.stores import OWNER, TENANT
 
 READ = ("read_file", {"path": "a.py"})
 
@@ -35,7 +35,7 @@ async def first(here: Replica) -> Session:
 
 
 async def fork(here: Replica, at_seq: int, **fields: Any) -> tuple[v1.Session, bool]:
-    row = await here.services.log.row("s1")
+    row = await here.services.log.row(TENANT, "s1")
     assert row is not None
     return await lifecycle.fork(here.services, row.session, wish(session_id="s2", **fields), at_seq)
 

@@ -168,8 +168,8 @@ class TestToldByOthers:
         await here.say(ours)
         events = there.stores.log.events
 
-        async def without_the_first(session_id: str, after_seq: int, limit: int) -> Sequence[StoredEvent]:
-            return (await events(session_id, after_seq, limit))[1:]
+        async def without_the_first(tenant: str, session_id: str, after_seq: int, limit: int) -> Sequence[StoredEvent]:
+            return (await events(tenant, session_id, after_seq, limit))[1:]
 
         there.stores.log.events = without_the_first  # type: ignore[method-assign]
         await theirs.refresh()

@@ -43,11 +43,11 @@ def _lease_action(*, runnable: bool, leased: bool) -> LeaseAction:
     return LeaseAction.KEEP if leased else LeaseAction.ACQUIRE
 
 
-async def approval_rows(store: ApprovalStore, draft: Draft) -> list[ApprovalRow]:
+async def approval_rows(store: ApprovalStore, tenant: str, draft: Draft) -> list[ApprovalRow]:
     """Return the rows of the draft's approvals; a claim may have moved the revision beyond the log's."""
     changed = [_approval(event) for event in draft.events if kind(event) in _APPROVAL_KINDS]
     resolved = [approval.approval_id for approval in changed if approval.revision > 1]
-    rows = await store.revisions(resolved) if resolved else {}
+    rows = await store.revisions(tenant, resolved) if resolved else {}
     made = []
     for approval in changed:
         row = rows.get(approval.approval_id)

@@ -174,7 +174,7 @@ class Hub:
         found = self._alive.get(session_id)
         if found is not None:
             return await self.session(session_id, found.tenant, latest=True)
-        row = await self._performer.services.log.row(session_id)
+        row = await self._performer.services.log.row(None, session_id)
         return None if row is None else await self.session(session_id, row.tenant)
 
     async def _renew(self) -> None:

@@ -50,10 +50,12 @@ async def create(services: Services, wish: Wish) -> tuple[v1.Session, bool]:
     session.create_time.CopyFrom(event.create_time)
     existing = await _insert(services, NewSession(session, wish.tenant, wish.request_id, [stored(event)]))
     if existing is None:
-        return await _made(services, session_id), True
+        return await _made(services, wish.tenant, session_id), True
+    if existing.tenant != wish.tenant:
+        raise _taken()
     same_id = wish.session_id in ("", existing.session.session_id)
-    same_agent = not wish.agent_id or await _first_agent(services, existing.session) == wish.agent_id
-    if existing.tenant != wish.tenant or existing.session.owner != wish.owner or not (same_id and same_agent):
+    same_agent = not wish.agent_id or await _first_agent(services, wish.tenant, existing.session) == wish.agent_id
+    if existing.session.owner != wish.owner or not (same_id and same_agent):
         raise _taken()
     return existing.session, False
 
@@ -65,8 +67,8 @@ async def _insert(services: Services, new: NewSession) -> SessionRow | None:
     return existing
 
 
-async def _made(services: Services, session_id: str) -> v1.Session:
-    row = await services.log.row(session_id)
+async def _made(services: Services, tenant: str, session_id: str) -> v1.Session:
+    row = await services.log.row(tenant, session_id)
     assert row is not None, "it was made just now"
     return row.session
 
@@ -75,7 +77,7 @@ async def fork(services: Services, source: v1.Session, wish: Wish, at_seq: int) 
     """Return a copy of a session's log up to a seq, and whether it was made now; what ran there is cancelled."""
     session_id = wish.session_id or services.new_id("session")
     state = State(session_id)
-    events = [event async for event in _copied(services, source.session_id, session_id, at_seq, state)]
+    events = [event async for event in _copied(services, wish.tenant, source.session_id, session_id, at_seq, state)]
     draft = Draft(state, to_nanos(services.clock()), services.new_id, services.agents, services.limits)
     forked = v1.SessionForked(from_session_id=source.session_id, from_seq=at_seq)
     draft.add(v1.SessionEvent(session_forked=forked), actor=wish.owner)
@@ -88,18 +90,18 @@ async def fork(services: Services, source: v1.Session, wish: Wish, at_seq: int) 
     new = NewSession(session, wish.tenant, wish.request_id, events + [stored(event) for event in draft.events])
     existing = await _insert(services, new)
     if existing is None:
-        return await _made(services, session_id), True
+        return await _made(services, wish.tenant, session_id), True
     if existing.tenant != wish.tenant or existing.session.owner != wish.owner:
         raise _taken()
     return existing.session, False
 
 
 async def _copied(
-    services: Services, source_id: str, session_id: str, at_seq: int, state: State
+    services: Services, tenant: str, source_id: str, session_id: str, at_seq: int, state: State
 ) -> AsyncIterator[StoredEvent]:
     """Yield the source's events under the new session's id, and fold them."""
     after_seq = 0
-    while page := await services.log.events(source_id, after_seq, _PAGE):
+    while page := await services.log.events(tenant, source_id, after_seq, _PAGE):
         for one in page:
             if one.seq > at_seq:
                 return
@@ -116,9 +118,9 @@ def _taken() -> CallerError:
     return CallerError(v1.ERROR_REASON_IDEMPOTENCY_KEY_REUSED, "the id is taken by another session; choose another")
 
 
-async def _first_agent(services: Services, session: v1.Session) -> str:
+async def _first_agent(services: Services, tenant: str, session: v1.Session) -> str:
     """Return the agent the session was made with; the current one when that is compacted."""
-    first = await services.log.events(session.session_id, 0, 1)
+    first = await services.log.events(tenant, session.session_id, 0, 1)
     created = v1.SessionEvent.FromString(first[0].payload) if first else v1.SessionEvent()
     return created.session_created.agent_id or session.agent_id
 

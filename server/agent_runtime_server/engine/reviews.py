@@ -39,7 +39,8 @@ class Reviewer:
     @property
     def scope(self) -> str:
         """The scope of the reviewer's frame ids."""
-        return f"reviewer:{self.tenant}:{self.actor.subject}"
+        # No session id and no tenant holds a slash, so no scope is ever that of another.
+        return f"reviewer/{self.tenant}/{self.actor.subject}"
 
 
 class Reviews:
@@ -152,7 +153,7 @@ async def claim(services: Services, reviewer: Reviewer, approval_id: str, frame:
         if keep:
             approval.claimant.CopyFrom(reviewer.actor)
             approval.claim_expire_time.CopyFrom(after(now, _CLAIM_SECONDS))
-        if await services.approvals.replace_claim(before, approval, frame):
+        if await services.approvals.replace_claim(reviewer.tenant, before, approval, frame):
             return Committed(0)
 
 

@@ -127,7 +127,7 @@ class Session:
         """Add a feed."""
 
         async def read(after_seq: int, limit: int) -> Sequence[StoredEvent]:
-            return await self._services.log.events(self.session_id, after_seq, limit)
+            return await self._services.log.events(self.tenant, self.session_id, after_seq, limit)
 
         feed = Feed(self, read, wanted)
         self.feeds.add(feed)
@@ -170,8 +170,8 @@ class Session:
     async def _loaded(self) -> State:
         if self._state is not None:
             return self._state
-        loaded = await self._services.log.load(self.session_id)
-        if loaded is None or loaded.row.tenant != self.tenant:
+        loaded = await self._services.log.load(self.tenant, self.session_id)
+        if loaded is None:
             raise CallerError(v1.ERROR_REASON_SESSION_NOT_FOUND, f"there is no session {self.session_id}")
         state = State(self.session_id)
         fresh: list[StoredEvent] = []
@@ -193,7 +193,7 @@ class Session:
         """Fold what others have committed; for who decides by the state without committing anything itself."""
         async with self._lock:
             state = await self._loaded()
-            while page := await self._services.log.events(self.session_id, state.head_seq, _PAGE):
+            while page := await self._services.log.events(self.tenant, self.session_id, state.head_seq, _PAGE):
                 if page[0].seq != state.head_seq + 1:
                     self._forget()
                     await self._loaded()
@@ -289,7 +289,7 @@ class Session:
     async def _append(self, draft: Draft, frame: Frame | None, epoch: int | None) -> Committed | None:
         state = draft.state
         try:
-            approvals = await approval_rows(self._services.approvals, draft)
+            approvals = await approval_rows(self._services.approvals, self.tenant, draft)
             append = as_append(draft, approvals, frame, epoch, leased=self.lease_epoch is not None)
             appended = await self._services.log.append(append)
         except BaseException:
@@ -323,7 +323,7 @@ class Session:
         async with self._lock:
             if self.lease_epoch != epoch:
                 return False
-            row = await self._services.log.row(self.session_id)
+            row = await self._services.log.row(self.tenant, self.session_id)
             if row is not None and row.lease_mine and row.lease_epoch == epoch:
                 return False
             self.lease_epoch = None

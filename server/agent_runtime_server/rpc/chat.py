@@ -90,7 +90,7 @@ class ChatService:
         feed = session.follow(Wanted(hello.after_seq, not hello.durable_only, hello.max_unacked_events))
         feed.client_id, feed.executes, feed.reads = hello.client_id, executes, True
         try:
-            row = await self._replica.services.log.row(session.session_id)
+            row = await self._replica.services.log.row(session.tenant, session.session_id)
         except BaseException:
             session.leave(feed)
             raise

@@ -42,8 +42,8 @@ class SessionService:
         return v1.GetSessionResponse(session=(await self._row(request.session_id, principal(call))).session)
 
     async def _row(self, session_id: str, who: Principal) -> SessionRow:
-        row = await self._log.row(session_id)
-        if row is None or row.tenant != who.tenant:
+        row = await self._log.row(who.tenant, session_id)
+        if row is None:
             raise CallerError(v1.ERROR_REASON_SESSION_NOT_FOUND, f"there is no session {session_id}")
         return row
 
@@ -70,10 +70,12 @@ class SessionService:
     async def update_session(self, request: v1.UpdateSessionRequest, call: Call) -> v1.UpdateSessionResponse:
         """Change title, labels or expiry."""
         paths = request.update_mask.paths
-        await self._row(request.session.session_id, principal(call))
+        who = principal(call)
+        await self._row(request.session.session_id, who)
         given = request.session
         expires = given.expire_time.ToDatetime(UTC) if given.HasField("expire_time") else None
         row = await self._log.update(
+            who.tenant,
             given.session_id,
             given.etag,
             given.title if "title" in paths else None,
@@ -116,8 +118,9 @@ class SessionService:
 
     async def list_session_events(self, request: v1.ListSessionEventsRequest, call: Call) -> bytes:
         """Return a page of the event log."""
-        session = (await self._row(request.session_id, principal(call))).session
+        who = principal(call)
+        session = (await self._row(request.session_id, who)).session
         check_position(session.oldest_seq, session.head_seq, request.after_seq)
         limit = page_size(request.page_size, 100, 1000)
-        events = await self._log.events(request.session_id, request.after_seq, limit)
+        events = await self._log.events(who.tenant, request.session_id, request.after_seq, limit)
         return wire.event_page(events, request.after_seq, session.head_seq)

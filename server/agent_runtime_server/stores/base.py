@@ -171,12 +171,12 @@ class EventLog(Protocol):
         """Make a session; returns the one there already is by its id or request id, None when made."""
         ...
 
-    async def load(self, session_id: str) -> Loaded | None:
-        """Return a session and its log, or None."""
+    async def load(self, tenant: str, session_id: str) -> Loaded | None:
+        """Return a session of a tenant and its log, or None."""
         ...
 
-    async def row(self, session_id: str) -> SessionRow | None:
-        """Return a session without its log, or None."""
+    async def row(self, tenant: str | None, session_id: str) -> SessionRow | None:
+        """Return a session of a tenant (None: of any, for sweepers) without its log, or None."""
         ...
 
     async def list_sessions(self, query: SessionQuery) -> Sequence[SessionRow]:
@@ -184,14 +184,14 @@ class EventLog(Protocol):
         ...
 
     async def update(
-        self, session_id: str, etag: str, title: str | None, labels: Mapping[str, str] | None,
+        self, tenant: str, session_id: str, etag: str, title: str | None, labels: Mapping[str, str] | None,
         expire_time: datetime | None, *, set_expire: bool,
     ) -> SessionRow | None:  # fmt: skip
-        """Change what lies beside the log; None when the etag does not match."""
+        """Change what lies beside the log; None when the tenant has no such session or the etag does not match."""
         ...
 
-    async def events(self, session_id: str, after_seq: int, limit: int) -> Sequence[StoredEvent]:
-        """Return events with a higher seq in order, at most `limit` and about 2 MiB."""
+    async def events(self, tenant: str, session_id: str, after_seq: int, limit: int) -> Sequence[StoredEvent]:
+        """Return events of a tenant's session with a higher seq in order, at most `limit` and about 2 MiB."""
         ...
 
     async def feed(
@@ -220,15 +220,15 @@ class ApprovalStore(Protocol):
         """Return one approval of a tenant, or None."""
         ...
 
-    async def revisions(self, approval_ids: Sequence[str]) -> Mapping[str, v1.Approval]:
-        """Return the latest rows of these approvals."""
+    async def revisions(self, tenant: str, approval_ids: Sequence[str]) -> Mapping[str, v1.Approval]:
+        """Return the latest rows of these approvals of a tenant."""
         ...
 
     async def list_approvals(self, query: ApprovalQuery) -> Sequence[ListedApproval]:
         """Return a page of approvals."""
         ...
 
-    async def replace_claim(self, before: int, approval: v1.Approval, frame: Frame) -> bool:
+    async def replace_claim(self, tenant: str, before: int, approval: v1.Approval, frame: Frame) -> bool:
         """Store a changed claim; False when the revision is not `before` any more or the frame is known."""
         ...
 

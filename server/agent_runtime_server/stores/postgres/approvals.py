@@ -21,7 +21,7 @@ _LIST = """SELECT payload, agent_id, create_time FROM approvals
 _CLAIM = """WITH known AS (SELECT 1 FROM frames WHERE scope = $4 AND frame_id = $5),
     claimed AS (
         UPDATE approvals SET revision = $2, payload = $3, commit_xid = (pg_current_xact_id()::text)::bigint
-        WHERE approval_id = $1 AND revision = $2 - 1 AND NOT EXISTS (SELECT 1 FROM known) RETURNING 1)
+        WHERE approval_id = $1 AND tenant = $7 AND revision = $2 - 1 AND NOT EXISTS (SELECT 1 FROM known) RETURNING 1)
     INSERT INTO frames (scope, frame_id, digest, seq) SELECT $4, $5, $6, 0 FROM claimed RETURNING 1"""
 
 
@@ -36,10 +36,12 @@ class PostgresApprovals:
         row = await self._database.fetchrow(_GET, tenant, approval_id)
         return None if row is None else _listed(row)
 
-    async def revisions(self, approval_ids: Sequence[str]) -> Mapping[str, v1.Approval]:
+    async def revisions(self, tenant: str, approval_ids: Sequence[str]) -> Mapping[str, v1.Approval]:
         """Return the latest rows of these approvals."""
         rows = await self._database.fetch(
-            "SELECT approval_id, payload FROM approvals WHERE approval_id = ANY ($1)", list(approval_ids)
+            "SELECT approval_id, payload FROM approvals WHERE approval_id = ANY ($1) AND tenant = $2",
+            list(approval_ids),
+            tenant,
         )
         return {row["approval_id"]: v1.Approval.FromString(row["payload"]) for row in rows}
 
@@ -52,12 +54,12 @@ class PostgresApprovals:
         )  # fmt: skip
         return [_listed(row) for row in rows]
 
-    async def replace_claim(self, before: int, approval: v1.Approval, frame: Frame) -> bool:
+    async def replace_claim(self, tenant: str, before: int, approval: v1.Approval, frame: Frame) -> bool:
         """Store a changed claim, whose revision is `before` + 1."""
         assert approval.revision == before + 1, "a claim makes the next revision"
         row = await self._database.fetchrow(
             _CLAIM, approval.approval_id, approval.revision, approval.SerializeToString(),
-            frame.scope, frame.frame_id, frame.digest,
+            frame.scope, frame.frame_id, frame.digest, tenant,
         )  # fmt: skip
         return row is not None
 

@@ -28,9 +28,9 @@ _ROW = """session_id, tenant, owner, title, labels, head_seq, oldest_seq, state,
 
 _LOAD = f"""SELECT {_ROW},
     (SELECT array_agg(e.payload ORDER BY e.seq) FROM session_events e WHERE e.session_id = s.session_id) AS events
-    FROM sessions s WHERE session_id = $2"""
+    FROM sessions s WHERE session_id = $2 AND tenant = $3"""
 
-_GET = f"SELECT {_ROW} FROM sessions WHERE session_id = $2"
+_GET = f"SELECT {_ROW} FROM sessions WHERE session_id = $2 AND ($3::text IS NULL OR tenant = $3)"
 
 _LIST = f"""SELECT {_ROW} FROM sessions
     WHERE tenant = $2 AND ($3::timestamptz IS NULL OR (create_time, session_id) < ($3, $4))
@@ -52,7 +52,7 @@ _EXISTING = f"""SELECT {_ROW} FROM sessions
 
 _UPDATE = f"""UPDATE sessions SET title = coalesce($4, title), labels = coalesce($5, labels),
     expire_time = CASE WHEN $6 THEN $7 ELSE expire_time END
-    WHERE session_id = $2 AND ($3 = '' OR xmin::text = $3) RETURNING {_ROW}"""
+    WHERE session_id = $2 AND tenant = $8 AND ($3 = '' OR xmin::text = $3) RETURNING {_ROW}"""
 
 _FEED = """SELECT e.session_id, e.seq, e.kind, e.payload, e.commit_xid
     FROM session_events e JOIN sessions s USING (session_id)
@@ -60,7 +60,9 @@ _FEED = """SELECT e.session_id, e.seq, e.kind, e.payload, e.commit_xid
       AND (e.commit_xid, e.session_id, e.seq) > ($2, $3, $4)
     ORDER BY e.commit_xid, e.session_id, e.seq LIMIT $6"""
 
-_EVENTS = "SELECT seq, kind, payload FROM session_events WHERE session_id = $1 AND seq > $2 ORDER BY seq LIMIT $3"
+_EVENTS = """SELECT seq, kind, payload FROM session_events
+    WHERE session_id = $1 AND seq > $2 AND EXISTS (SELECT FROM sessions WHERE session_id = $1 AND tenant = $4)
+    ORDER BY seq LIMIT $3"""
 
 
 class PostgresLog:
@@ -91,14 +93,14 @@ class PostgresLog:
         )
         return None if existing is None else _session_row(existing)
 
-    async def load(self, session_id: str) -> Loaded | None:
+    async def load(self, tenant: str, session_id: str) -> Loaded | None:
         """Return a session and its log in one round trip."""
-        row = await self._database.fetchrow(_LOAD, self._replica, session_id)
+        row = await self._database.fetchrow(_LOAD, self._replica, session_id, tenant)
         return None if row is None else Loaded(_session_row(row), row["events"] or [])
 
-    async def row(self, session_id: str) -> SessionRow | None:
+    async def row(self, tenant: str | None, session_id: str) -> SessionRow | None:
         """Return a session without its log."""
-        row = await self._database.fetchrow(_GET, self._replica, session_id)
+        row = await self._database.fetchrow(_GET, self._replica, session_id, tenant)
         return None if row is None else _session_row(row)
 
     async def list_sessions(self, query: SessionQuery) -> Sequence[SessionRow]:
@@ -111,19 +113,19 @@ class PostgresLog:
         return [_session_row(row) for row in rows]
 
     async def update(
-        self, session_id: str, etag: str, title: str | None, labels: Mapping[str, str] | None,
+        self, tenant: str, session_id: str, etag: str, title: str | None, labels: Mapping[str, str] | None,
         expire_time: datetime | None, *, set_expire: bool,
     ) -> SessionRow | None:  # fmt: skip
-        """Change what lies beside the log; None when the etag does not match."""
+        """Change what lies beside the log; None when there is no such session or the etag does not match."""
         encoded = None if labels is None else json.dumps(dict(labels))
         row = await self._database.fetchrow(
-            _UPDATE, self._replica, session_id, etag, title, encoded, set_expire, expire_time
+            _UPDATE, self._replica, session_id, etag, title, encoded, set_expire, expire_time, tenant
         )
         return None if row is None else _session_row(row)
 
-    async def events(self, session_id: str, after_seq: int, limit: int) -> Sequence[StoredEvent]:
+    async def events(self, tenant: str, session_id: str, after_seq: int, limit: int) -> Sequence[StoredEvent]:
         """Return events with a higher seq, cut at about 2 MiB but never empty while there are any."""
-        rows = await self._database.fetch(_EVENTS, session_id, after_seq, limit)
+        rows = await self._database.fetch(_EVENTS, session_id, after_seq, limit, tenant)
         page: list[StoredEvent] = []
         size = 0
         for row in rows:

@@ -111,6 +111,8 @@ class ChatSide:
             await self._on_delta(frame.message_delta)
         elif kind == "tool_progress" and frame.tool_progress.call_id not in (self.calls or ()):
             self._mailbox.offer(frame.tool_progress)
+        elif kind == "turn_notice":
+            self._mailbox.offer(frame.turn_notice)
         elif kind == "caught_up":
             await self._on_caught_up(frame.caught_up)
         return None

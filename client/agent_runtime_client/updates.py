@@ -54,4 +54,4 @@ class Notice:
     text: str
 
 
-ChatUpdate = Event | TextDelta | v1.ToolProgress | CaughtUp | Connected | Disconnected | Notice
+ChatUpdate = Event | TextDelta | v1.ToolProgress | v1.TurnNotice | CaughtUp | Connected | Disconnected | Notice

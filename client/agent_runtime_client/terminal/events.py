@@ -91,6 +91,8 @@ _GISTS: Mapping[str, Callable[[v1.SessionEvent], str]] = {
     "tool_call_started": lambda event: f"{event.tool_call_started.call_id} on {event.tool_call_started.client_id}",
     "tool_call_completed": _result,
     "agent_handoff": lambda event: render.handoff(event.agent_handoff).plain,
+    "turn_parked": lambda event: render.error_words(event.turn_parked.error),
+    "turn_resumed": lambda event: f"after {event.turn_resumed.parked.seconds} s",
     "turn_cancel_requested": lambda event: event.turn_cancel_requested.reason,
     "turn_finished": _finish,
     "executor_changed": lambda event: event.executor_changed.client_id or "nobody",

@@ -89,6 +89,8 @@ class Feed:
                 return list(self._delta(update))
             case v1.ToolProgress():
                 return list(self._progress(update))
+            case v1.TurnNotice():
+                return [Line(render.notice(update))]
             case updates.CaughtUp():
                 self.live = True
                 return []

@@ -50,6 +50,13 @@ _CAUSES: Final = {
     v1.TurnRecovered.CAUSE_MODEL_RETRY: "the model's answer broke off",
 }
 
+NOTICES: Final = {
+    v1.TurnNotice.KIND_RETRY: "asks again",
+    v1.TurnNotice.KIND_THROTTLED: "goes on",
+    v1.TurnNotice.KIND_FALLBACK: "asks",
+}
+"""What follows on what holds a turn up."""
+
 _SOURCES: Final = {
     v1.ROUTING_SOURCE_MODEL: "model",
     v1.ROUTING_SOURCE_CACHE: "remembered",

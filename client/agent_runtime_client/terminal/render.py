@@ -115,6 +115,21 @@ def recovered(taken: v1.TurnRecovered) -> Text:
     return quiet(f"↻ attempt {taken.attempt}: {names.recovery_cause(taken.cause)}")
 
 
+def parked(waiting: v1.TurnParked) -> Text:
+    """Why the turn waits."""
+    text = Text(f"⏸ waiting for a model: {error_words(waiting.error)}", "yellow")
+    return text.append("; goes on by itself when one is back", "dim")
+
+
+def notice(held_up: v1.TurnNotice) -> Text:
+    """What the turn is held up by."""
+    seconds = held_up.wait.seconds + held_up.wait.nanos / 1e9
+    then = names.NOTICES.get(held_up.kind, "goes on")
+    if held_up.model and held_up.kind == v1.TurnNotice.KIND_FALLBACK:
+        then = f"{then} {shorten(held_up.model, 64)}"
+    return Text(f"… {shorten(held_up.reason, 200)}; {then}" + (f" in {seconds:.1f} s" if seconds else ""), "yellow")
+
+
 def error_words(error: v1.Error) -> str:
     """An error in one line."""
     words = shorten(error.message, 300) or "no reason was given"
@@ -158,6 +173,8 @@ SIMPLE: Final[Mapping[str, Callable[[v1.SessionEvent], Text | None]]] = {
     "question_asked": lambda event: question(event.question_asked.question),
     "steering_seen": lambda _: quiet("heard: the next step goes by what you said"),
     "turn_recovered": lambda event: recovered(event.turn_recovered),
+    "turn_parked": lambda event: parked(event.turn_parked),
+    "turn_resumed": lambda _: quiet("▶ goes on"),
     "turn_cancel_requested": lambda _: quiet("cancelling…"),
     "turn_finished": lambda event: finished(event.turn_finished),
     "session_closed": lambda event: closed(event.session_closed),

@@ -18,6 +18,7 @@ class SessionView:
     running: dict[str, None] = field(default_factory=dict)  # dispatched call ids without a result
     approvals: dict[str, v1.Approval] = field(default_factory=dict)  # pending, oldest first
     question: v1.Question | None = None
+    parked: bool = False  # the running turn waits for a model
     closed: bool = False
 
     @property
@@ -44,6 +45,8 @@ class SessionView:
             return "cancelling"
         if self.running:
             return ", ".join(calls.call_line(self.calls[call_id], 40) for call_id in self.running)
+        if self.parked:
+            return "waiting for a model to come back"
         return f"{self.agent_id} is thinking" if self.agent_id else "choosing an agent"
 
     def _session_created(self, event: v1.SessionEvent) -> None:
@@ -86,13 +89,19 @@ class SessionView:
     def _approval_resolved(self, event: v1.SessionEvent) -> None:
         self.approvals.pop(event.approval_resolved.approval.approval_id, None)
 
+    def _turn_parked(self, _event: v1.SessionEvent) -> None:
+        self.parked = True
+
+    def _turn_resumed(self, _event: v1.SessionEvent) -> None:
+        self.parked = False
+
     def _turn_cancel_requested(self, _event: v1.SessionEvent) -> None:
         self.cancelling = True
 
     def _turn_finished(self, event: v1.SessionEvent) -> None:
         self.turns.pop(event.turn_id, None)
         self.finished[event.turn_id] = event.turn_finished
-        self.cancelling = False
+        self.cancelling = self.parked = False
         self.question = None
         for approval_id in [key for key, approval in self.approvals.items() if approval.turn_id == event.turn_id]:
             del self.approvals[approval_id]

@@ -29,41 +29,41 @@ from agent_runtime.v1 import session_pb2 as agent__runtime_dot_v1_dot_session__p
 from agent_runtime.v1 import tool_pb2 as agent__runtime_dot_v1_dot_tool__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#agent_runtime/v1/chat_service.proto\x12\x10\x61gent_runtime.v1\x1a\x1f\x61gent_runtime/v1/approval.proto\x1a\x1d\x61gent_runtime/v1/common.proto\x1a\x1c\x61gent_runtime/v1/event.proto\x1a\x1e\x61gent_runtime/v1/session.proto\x1a\x1b\x61gent_runtime/v1/tool.proto\"\xf2\x04\n\x0b\x43hatRequest\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\t\x12,\n\x05hello\x18\x02 \x01(\x0b\x32\x1b.agent_runtime.v1.ChatHelloH\x00\x12\x35\n\x0cuser_message\x18\x03 \x01(\x0b\x32\x1d.agent_runtime.v1.UserMessageH\x00\x12>\n\x11tool_call_started\x18\x04 \x01(\x0b\x32!.agent_runtime.v1.ToolCallStartedH\x00\x12\x33\n\x0btool_result\x18\x05 \x01(\x0b\x32\x1c.agent_runtime.v1.ToolResultH\x00\x12?\n\x11\x61pproval_decision\x18\x06 \x01(\x0b\x32\".agent_runtime.v1.ApprovalDecisionH\x00\x12\x33\n\x0b\x63\x61ncel_turn\x18\x07 \x01(\x0b\x32\x1c.agent_runtime.v1.CancelTurnH\x00\x12\x35\n\x0cupdate_tools\x18\x08 \x01(\x0b\x32\x1d.agent_runtime.v1.UpdateToolsH\x00\x12)\n\x03\x61\x63k\x18\t \x01(\x0b\x32\x1a.agent_runtime.v1.EventAckH\x00\x12\x37\n\rtool_progress\x18\n \x01(\x0b\x32\x1e.agent_runtime.v1.ToolProgressH\x00\x12&\n\x04ping\x18\x0b \x01(\x0b\x32\x16.agent_runtime.v1.PingH\x00\x12\x35\n\x0cswitch_agent\x18\x0c \x01(\x0b\x32\x1d.agent_runtime.v1.SwitchAgentH\x00\x42\x07\n\x05\x66rame\"\xad\x03\n\x0c\x43hatResponse\x12\x30\n\x07welcome\x18\x01 \x01(\x0b\x32\x1d.agent_runtime.v1.ChatWelcomeH\x00\x12/\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1e.agent_runtime.v1.SessionEventH\x00\x12/\n\tframe_ack\x18\x03 \x01(\x0b\x32\x1a.agent_runtime.v1.FrameAckH\x00\x12\x37\n\rmessage_delta\x18\x04 \x01(\x0b\x32\x1e.agent_runtime.v1.MessageDeltaH\x00\x12\x37\n\rtool_progress\x18\x05 \x01(\x0b\x32\x1e.agent_runtime.v1.ToolProgressH\x00\x12/\n\tcaught_up\x18\x06 \x01(\x0b\x32\x1a.agent_runtime.v1.CaughtUpH\x00\x12\x30\n\theartbeat\x18\x07 \x01(\x0b\x32\x1b.agent_runtime.v1.HeartbeatH\x00\x12+\n\x07go_away\x18\x08 \x01(\x0b\x32\x18.agent_runtime.v1.GoAwayH\x00\x42\x07\n\x05\x66rame\"\x8e\x02\n\tChatHello\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12\x11\n\tafter_seq\x18\x03 \x01(\x03\x12*\n\x04role\x18\x04 \x01(\x0e\x32\x1c.agent_runtime.v1.AttachRole\x12)\n\x05tools\x18\x05 \x03(\x0b\x32\x1a.agent_runtime.v1.ToolSpec\x12\x18\n\x10protocol_version\x18\x06 \x01(\x05\x12\x10\n\x08\x66\x65\x61tures\x18\x07 \x03(\t\x12\x1a\n\x12max_unacked_events\x18\x08 \x01(\x05\x12\x14\n\x0c\x64urable_only\x18\t \x01(\x08\x12\x12\n\nuser_agent\x18\n \x01(\t\"\xbb\x02\n\x0b\x43hatWelcome\x12*\n\x07session\x18\x01 \x01(\x0b\x32\x19.agent_runtime.v1.Session\x12\x15\n\rattachment_id\x18\x02 \x01(\t\x12*\n\x04role\x18\x03 \x01(\x0e\x32\x1c.agent_runtime.v1.AttachRole\x12\x16\n\x0e\x65xecutor_epoch\x18\x04 \x01(\x03\x12\x10\n\x08head_seq\x18\x05 \x01(\x03\x12\x12\n\noldest_seq\x18\x06 \x01(\x03\x12.\n\x06limits\x18\x07 \x01(\x0b\x32\x1e.agent_runtime.v1.StreamLimits\x12\x18\n\x10protocol_version\x18\x08 \x01(\x05\x12\x10\n\x08\x66\x65\x61tures\x18\t \x03(\t\x12\x12\n\nreplica_id\x18\n \x01(\t\x12\x0f\n\x07notices\x18\x0b \x03(\t\"\x17\n\x08\x45ventAck\x12\x0b\n\x03seq\x18\x01 \x01(\x03\"A\n\nCancelTurn\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\ndrop_queue\x18\x03 \x01(\x08\"/\n\x0bSwitchAgent\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"8\n\x0bUpdateTools\x12)\n\x05tools\x18\x01 \x03(\x0b\x32\x1a.agent_runtime.v1.ToolSpec\"\xa5\x02\n\x0cMessageDelta\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\nmessage_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x37\n\x07\x63hannel\x18\x04 \x01(\x0e\x32&.agent_runtime.v1.MessageDelta.Channel\x12\r\n\x05index\x18\x05 \x01(\x05\x12\x0c\n\x04text\x18\x06 \x01(\t\x12\x0f\n\x07replace\x18\x07 \x01(\x08\x12\x0f\n\x07\x63\x61ll_id\x18\x08 \x01(\t\"g\n\x07\x43hannel\x12\x17\n\x13\x43HANNEL_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x43HANNEL_TEXT\x10\x01\x12\x15\n\x11\x43HANNEL_REASONING\x10\x02\x12\x1a\n\x16\x43HANNEL_TOOL_ARGUMENTS\x10\x03\"N\n\x0cToolProgress\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x10\n\x08\x66raction\x18\x03 \x01(\x01\x12\r\n\x05index\x18\x04 \x01(\x05\"i\n\x12SubmitFrameRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12,\n\x05\x66rame\x18\x03 \x01(\x0b\x32\x1d.agent_runtime.v1.ChatRequest\"D\n\x13SubmitFrameResponse\x12-\n\tframe_ack\x18\x01 \x01(\x0b\x32\x1a.agent_runtime.v1.FrameAck*]\n\nAttachRole\x12\x1b\n\x17\x41TTACH_ROLE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41TTACH_ROLE_EXECUTOR\x10\x01\x12\x18\n\x14\x41TTACH_ROLE_OBSERVER\x10\x02\x32\xb4\x01\n\x0b\x43hatService\x12I\n\x04\x43hat\x12\x1d.agent_runtime.v1.ChatRequest\x1a\x1e.agent_runtime.v1.ChatResponse(\x01\x30\x01\x12Z\n\x0bSubmitFrame\x12$.agent_runtime.v1.SubmitFrameRequest\x1a%.agent_runtime.v1.SubmitFrameResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#agent_runtime/v1/chat_service.proto\x12\x10\x61gent_runtime.v1\x1a\x1f\x61gent_runtime/v1/approval.proto\x1a\x1d\x61gent_runtime/v1/common.proto\x1a\x1c\x61gent_runtime/v1/event.proto\x1a\x1e\x61gent_runtime/v1/session.proto\x1a\x1b\x61gent_runtime/v1/tool.proto\"\xf2\x04\n\x0b\x43hatRequest\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\t\x12,\n\x05hello\x18\x02 \x01(\x0b\x32\x1b.agent_runtime.v1.ChatHelloH\x00\x12\x35\n\x0cuser_message\x18\x03 \x01(\x0b\x32\x1d.agent_runtime.v1.UserMessageH\x00\x12>\n\x11tool_call_started\x18\x04 \x01(\x0b\x32!.agent_runtime.v1.ToolCallStartedH\x00\x12\x33\n\x0btool_result\x18\x05 \x01(\x0b\x32\x1c.agent_runtime.v1.ToolResultH\x00\x12?\n\x11\x61pproval_decision\x18\x06 \x01(\x0b\x32\".agent_runtime.v1.ApprovalDecisionH\x00\x12\x33\n\x0b\x63\x61ncel_turn\x18\x07 \x01(\x0b\x32\x1c.agent_runtime.v1.CancelTurnH\x00\x12\x35\n\x0cupdate_tools\x18\x08 \x01(\x0b\x32\x1d.agent_runtime.v1.UpdateToolsH\x00\x12)\n\x03\x61\x63k\x18\t \x01(\x0b\x32\x1a.agent_runtime.v1.EventAckH\x00\x12\x37\n\rtool_progress\x18\n \x01(\x0b\x32\x1e.agent_runtime.v1.ToolProgressH\x00\x12&\n\x04ping\x18\x0b \x01(\x0b\x32\x16.agent_runtime.v1.PingH\x00\x12\x35\n\x0cswitch_agent\x18\x0c \x01(\x0b\x32\x1d.agent_runtime.v1.SwitchAgentH\x00\x42\x07\n\x05\x66rame\"\xe2\x03\n\x0c\x43hatResponse\x12\x30\n\x07welcome\x18\x01 \x01(\x0b\x32\x1d.agent_runtime.v1.ChatWelcomeH\x00\x12/\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1e.agent_runtime.v1.SessionEventH\x00\x12/\n\tframe_ack\x18\x03 \x01(\x0b\x32\x1a.agent_runtime.v1.FrameAckH\x00\x12\x37\n\rmessage_delta\x18\x04 \x01(\x0b\x32\x1e.agent_runtime.v1.MessageDeltaH\x00\x12\x37\n\rtool_progress\x18\x05 \x01(\x0b\x32\x1e.agent_runtime.v1.ToolProgressH\x00\x12/\n\tcaught_up\x18\x06 \x01(\x0b\x32\x1a.agent_runtime.v1.CaughtUpH\x00\x12\x30\n\theartbeat\x18\x07 \x01(\x0b\x32\x1b.agent_runtime.v1.HeartbeatH\x00\x12+\n\x07go_away\x18\x08 \x01(\x0b\x32\x18.agent_runtime.v1.GoAwayH\x00\x12\x33\n\x0bturn_notice\x18\t \x01(\x0b\x32\x1c.agent_runtime.v1.TurnNoticeH\x00\x42\x07\n\x05\x66rame\"\x8e\x02\n\tChatHello\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12\x11\n\tafter_seq\x18\x03 \x01(\x03\x12*\n\x04role\x18\x04 \x01(\x0e\x32\x1c.agent_runtime.v1.AttachRole\x12)\n\x05tools\x18\x05 \x03(\x0b\x32\x1a.agent_runtime.v1.ToolSpec\x12\x18\n\x10protocol_version\x18\x06 \x01(\x05\x12\x10\n\x08\x66\x65\x61tures\x18\x07 \x03(\t\x12\x1a\n\x12max_unacked_events\x18\x08 \x01(\x05\x12\x14\n\x0c\x64urable_only\x18\t \x01(\x08\x12\x12\n\nuser_agent\x18\n \x01(\t\"\xbb\x02\n\x0b\x43hatWelcome\x12*\n\x07session\x18\x01 \x01(\x0b\x32\x19.agent_runtime.v1.Session\x12\x15\n\rattachment_id\x18\x02 \x01(\t\x12*\n\x04role\x18\x03 \x01(\x0e\x32\x1c.agent_runtime.v1.AttachRole\x12\x16\n\x0e\x65xecutor_epoch\x18\x04 \x01(\x03\x12\x10\n\x08head_seq\x18\x05 \x01(\x03\x12\x12\n\noldest_seq\x18\x06 \x01(\x03\x12.\n\x06limits\x18\x07 \x01(\x0b\x32\x1e.agent_runtime.v1.StreamLimits\x12\x18\n\x10protocol_version\x18\x08 \x01(\x05\x12\x10\n\x08\x66\x65\x61tures\x18\t \x03(\t\x12\x12\n\nreplica_id\x18\n \x01(\t\x12\x0f\n\x07notices\x18\x0b \x03(\t\"\x17\n\x08\x45ventAck\x12\x0b\n\x03seq\x18\x01 \x01(\x03\"A\n\nCancelTurn\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\ndrop_queue\x18\x03 \x01(\x08\"/\n\x0bSwitchAgent\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"8\n\x0bUpdateTools\x12)\n\x05tools\x18\x01 \x03(\x0b\x32\x1a.agent_runtime.v1.ToolSpec\"\xa5\x02\n\x0cMessageDelta\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\nmessage_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x37\n\x07\x63hannel\x18\x04 \x01(\x0e\x32&.agent_runtime.v1.MessageDelta.Channel\x12\r\n\x05index\x18\x05 \x01(\x05\x12\x0c\n\x04text\x18\x06 \x01(\t\x12\x0f\n\x07replace\x18\x07 \x01(\x08\x12\x0f\n\x07\x63\x61ll_id\x18\x08 \x01(\t\"g\n\x07\x43hannel\x12\x17\n\x13\x43HANNEL_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x43HANNEL_TEXT\x10\x01\x12\x15\n\x11\x43HANNEL_REASONING\x10\x02\x12\x1a\n\x16\x43HANNEL_TOOL_ARGUMENTS\x10\x03\"N\n\x0cToolProgress\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x10\n\x08\x66raction\x18\x03 \x01(\x01\x12\r\n\x05index\x18\x04 \x01(\x05\"i\n\x12SubmitFrameRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12,\n\x05\x66rame\x18\x03 \x01(\x0b\x32\x1d.agent_runtime.v1.ChatRequest\"D\n\x13SubmitFrameResponse\x12-\n\tframe_ack\x18\x01 \x01(\x0b\x32\x1a.agent_runtime.v1.FrameAck*]\n\nAttachRole\x12\x1b\n\x17\x41TTACH_ROLE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41TTACH_ROLE_EXECUTOR\x10\x01\x12\x18\n\x14\x41TTACH_ROLE_OBSERVER\x10\x02\x32\xb4\x01\n\x0b\x43hatService\x12I\n\x04\x43hat\x12\x1d.agent_runtime.v1.ChatRequest\x1a\x1e.agent_runtime.v1.ChatResponse(\x01\x30\x01\x12Z\n\x0bSubmitFrame\x12$.agent_runtime.v1.SubmitFrameRequest\x1a%.agent_runtime.v1.SubmitFrameResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'agent_runtime.v1.chat_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ATTACHROLE']._serialized_start=2616
-  _globals['_ATTACHROLE']._serialized_end=2709
+  _globals['_ATTACHROLE']._serialized_start=2669
+  _globals['_ATTACHROLE']._serialized_end=2762
   _globals['_CHATREQUEST']._serialized_start=213
   _globals['_CHATREQUEST']._serialized_end=839
   _globals['_CHATRESPONSE']._serialized_start=842
-  _globals['_CHATRESPONSE']._serialized_end=1271
-  _globals['_CHATHELLO']._serialized_start=1274
-  _globals['_CHATHELLO']._serialized_end=1544
-  _globals['_CHATWELCOME']._serialized_start=1547
-  _globals['_CHATWELCOME']._serialized_end=1862
-  _globals['_EVENTACK']._serialized_start=1864
-  _globals['_EVENTACK']._serialized_end=1887
-  _globals['_CANCELTURN']._serialized_start=1889
-  _globals['_CANCELTURN']._serialized_end=1954
-  _globals['_SWITCHAGENT']._serialized_start=1956
-  _globals['_SWITCHAGENT']._serialized_end=2003
-  _globals['_UPDATETOOLS']._serialized_start=2005
-  _globals['_UPDATETOOLS']._serialized_end=2061
-  _globals['_MESSAGEDELTA']._serialized_start=2064
-  _globals['_MESSAGEDELTA']._serialized_end=2357
-  _globals['_MESSAGEDELTA_CHANNEL']._serialized_start=2254
-  _globals['_MESSAGEDELTA_CHANNEL']._serialized_end=2357
-  _globals['_TOOLPROGRESS']._serialized_start=2359
-  _globals['_TOOLPROGRESS']._serialized_end=2437
-  _globals['_SUBMITFRAMEREQUEST']._serialized_start=2439
-  _globals['_SUBMITFRAMEREQUEST']._serialized_end=2544
-  _globals['_SUBMITFRAMERESPONSE']._serialized_start=2546
-  _globals['_SUBMITFRAMERESPONSE']._serialized_end=2614
-  _globals['_CHATSERVICE']._serialized_start=2712
-  _globals['_CHATSERVICE']._serialized_end=2892
+  _globals['_CHATRESPONSE']._serialized_end=1324
+  _globals['_CHATHELLO']._serialized_start=1327
+  _globals['_CHATHELLO']._serialized_end=1597
+  _globals['_CHATWELCOME']._serialized_start=1600
+  _globals['_CHATWELCOME']._serialized_end=1915
+  _globals['_EVENTACK']._serialized_start=1917
+  _globals['_EVENTACK']._serialized_end=1940
+  _globals['_CANCELTURN']._serialized_start=1942
+  _globals['_CANCELTURN']._serialized_end=2007
+  _globals['_SWITCHAGENT']._serialized_start=2009
+  _globals['_SWITCHAGENT']._serialized_end=2056
+  _globals['_UPDATETOOLS']._serialized_start=2058
+  _globals['_UPDATETOOLS']._serialized_end=2114
+  _globals['_MESSAGEDELTA']._serialized_start=2117
+  _globals['_MESSAGEDELTA']._serialized_end=2410
+  _globals['_MESSAGEDELTA_CHANNEL']._serialized_start=2307
+  _globals['_MESSAGEDELTA_CHANNEL']._serialized_end=2410
+  _globals['_TOOLPROGRESS']._serialized_start=2412
+  _globals['_TOOLPROGRESS']._serialized_end=2490
+  _globals['_SUBMITFRAMEREQUEST']._serialized_start=2492
+  _globals['_SUBMITFRAMEREQUEST']._serialized_end=2597
+  _globals['_SUBMITFRAMERESPONSE']._serialized_start=2599
+  _globals['_SUBMITFRAMERESPONSE']._serialized_end=2667
+  _globals['_CHATSERVICE']._serialized_start=2765
+  _globals['_CHATSERVICE']._serialized_end=2945
 # @@protoc_insertion_point(module_scope)

@@ -151,6 +151,7 @@ class ChatResponse(message.Message):
     CAUGHT_UP_FIELD_NUMBER: builtins.int
     HEARTBEAT_FIELD_NUMBER: builtins.int
     GO_AWAY_FIELD_NUMBER: builtins.int
+    TURN_NOTICE_FIELD_NUMBER: builtins.int
     @builtins.property
     def welcome(self) -> ChatWelcome:
         """First frame, exactly once."""
@@ -183,6 +184,10 @@ class ChatResponse(message.Message):
     def go_away(self) -> common_pb2.GoAway:
         """Ephemeral. Stream ends soon."""
 
+    @builtins.property
+    def turn_notice(self) -> event_pb2.TurnNotice:
+        """Ephemeral. What the running turn is held up by."""
+
     def __init__(
         self,
         *,
@@ -194,12 +199,13 @@ class ChatResponse(message.Message):
         caught_up: common_pb2.CaughtUp | None = ...,
         heartbeat: common_pb2.Heartbeat | None = ...,
         go_away: common_pb2.GoAway | None = ...,
+        turn_notice: event_pb2.TurnNotice | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["caught_up", b"caught_up", "event", b"event", "frame", b"frame", "frame_ack", b"frame_ack", "go_away", b"go_away", "heartbeat", b"heartbeat", "message_delta", b"message_delta", "tool_progress", b"tool_progress", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["caught_up", b"caught_up", "event", b"event", "frame", b"frame", "frame_ack", b"frame_ack", "go_away", b"go_away", "heartbeat", b"heartbeat", "message_delta", b"message_delta", "tool_progress", b"tool_progress", "turn_notice", b"turn_notice", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["caught_up", b"caught_up", "event", b"event", "frame", b"frame", "frame_ack", b"frame_ack", "go_away", b"go_away", "heartbeat", b"heartbeat", "message_delta", b"message_delta", "tool_progress", b"tool_progress", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["caught_up", b"caught_up", "event", b"event", "frame", b"frame", "frame_ack", b"frame_ack", "go_away", b"go_away", "heartbeat", b"heartbeat", "message_delta", b"message_delta", "tool_progress", b"tool_progress", "turn_notice", b"turn_notice", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = typing.Literal["welcome", "event", "frame_ack", "message_delta", "tool_progress", "caught_up", "heartbeat", "go_away"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = typing.Literal["welcome", "event", "frame_ack", "message_delta", "tool_progress", "caught_up", "heartbeat", "go_away", "turn_notice"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 

@@ -202,6 +202,8 @@ class SessionEvent(message.Message):
     QUESTION_ASKED_FIELD_NUMBER: builtins.int
     STEERING_SEEN_FIELD_NUMBER: builtins.int
     SESSION_FORKED_FIELD_NUMBER: builtins.int
+    TURN_PARKED_FIELD_NUMBER: builtins.int
+    TURN_RESUMED_FIELD_NUMBER: builtins.int
     seq: builtins.int
     """Position in the session's log: starts at 1, no gaps, never reused.
     Rules: gt 0.
@@ -306,6 +308,14 @@ class SessionEvent(message.Message):
     def session_forked(self) -> SessionForked:
         """The session began as a copy of another one."""
 
+    @builtins.property
+    def turn_parked(self) -> TurnParked:
+        """No model endpoint answers: the turn waits, owned by nobody, and resumes by itself."""
+
+    @builtins.property
+    def turn_resumed(self) -> TurnResumed:
+        """A parked turn goes on."""
+
     def __init__(
         self,
         *,
@@ -337,12 +347,14 @@ class SessionEvent(message.Message):
         question_asked: QuestionAsked | None = ...,
         steering_seen: SteeringSeen | None = ...,
         session_forked: SessionForked | None = ...,
+        turn_parked: TurnParked | None = ...,
+        turn_resumed: TurnResumed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["actor", b"actor", "agent_handoff", b"agent_handoff", "approval_requested", b"approval_requested", "approval_resolved", b"approval_resolved", "assistant_message", b"assistant_message", "create_time", b"create_time", "executor_changed", b"executor_changed", "payload", b"payload", "question_asked", b"question_asked", "routing_decided", b"routing_decided", "session_closed", b"session_closed", "session_created", b"session_created", "session_forked", b"session_forked", "steering_seen", b"steering_seen", "tool_call_completed", b"tool_call_completed", "tool_call_dispatched", b"tool_call_dispatched", "tool_call_proposed", b"tool_call_proposed", "tool_call_started", b"tool_call_started", "tools_updated", b"tools_updated", "turn_cancel_requested", b"turn_cancel_requested", "turn_finished", b"turn_finished", "turn_recovered", b"turn_recovered", "turn_started", b"turn_started", "user_message", b"user_message"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["actor", b"actor", "agent_handoff", b"agent_handoff", "approval_requested", b"approval_requested", "approval_resolved", b"approval_resolved", "assistant_message", b"assistant_message", "create_time", b"create_time", "executor_changed", b"executor_changed", "payload", b"payload", "question_asked", b"question_asked", "routing_decided", b"routing_decided", "session_closed", b"session_closed", "session_created", b"session_created", "session_forked", b"session_forked", "steering_seen", b"steering_seen", "tool_call_completed", b"tool_call_completed", "tool_call_dispatched", b"tool_call_dispatched", "tool_call_proposed", b"tool_call_proposed", "tool_call_started", b"tool_call_started", "tools_updated", b"tools_updated", "turn_cancel_requested", b"turn_cancel_requested", "turn_finished", b"turn_finished", "turn_parked", b"turn_parked", "turn_recovered", b"turn_recovered", "turn_resumed", b"turn_resumed", "turn_started", b"turn_started", "user_message", b"user_message"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["actor", b"actor", "agent_handoff", b"agent_handoff", "approval_requested", b"approval_requested", "approval_resolved", b"approval_resolved", "assistant_message", b"assistant_message", "create_time", b"create_time", "executor_changed", b"executor_changed", "frame_id", b"frame_id", "payload", b"payload", "question_asked", b"question_asked", "routing_decided", b"routing_decided", "seq", b"seq", "session_closed", b"session_closed", "session_created", b"session_created", "session_forked", b"session_forked", "session_id", b"session_id", "steering_seen", b"steering_seen", "tool_call_completed", b"tool_call_completed", "tool_call_dispatched", b"tool_call_dispatched", "tool_call_proposed", b"tool_call_proposed", "tool_call_started", b"tool_call_started", "tools_updated", b"tools_updated", "traceparent", b"traceparent", "turn_cancel_requested", b"turn_cancel_requested", "turn_finished", b"turn_finished", "turn_id", b"turn_id", "turn_recovered", b"turn_recovered", "turn_started", b"turn_started", "user_message", b"user_message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["actor", b"actor", "agent_handoff", b"agent_handoff", "approval_requested", b"approval_requested", "approval_resolved", b"approval_resolved", "assistant_message", b"assistant_message", "create_time", b"create_time", "executor_changed", b"executor_changed", "frame_id", b"frame_id", "payload", b"payload", "question_asked", b"question_asked", "routing_decided", b"routing_decided", "seq", b"seq", "session_closed", b"session_closed", "session_created", b"session_created", "session_forked", b"session_forked", "session_id", b"session_id", "steering_seen", b"steering_seen", "tool_call_completed", b"tool_call_completed", "tool_call_dispatched", b"tool_call_dispatched", "tool_call_proposed", b"tool_call_proposed", "tool_call_started", b"tool_call_started", "tools_updated", b"tools_updated", "traceparent", b"traceparent", "turn_cancel_requested", b"turn_cancel_requested", "turn_finished", b"turn_finished", "turn_id", b"turn_id", "turn_parked", b"turn_parked", "turn_recovered", b"turn_recovered", "turn_resumed", b"turn_resumed", "turn_started", b"turn_started", "user_message", b"user_message"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = typing.Literal["session_created", "user_message", "turn_started", "turn_recovered", "assistant_message", "tool_call_proposed", "approval_requested", "approval_resolved", "tool_call_dispatched", "tool_call_started", "tool_call_completed", "agent_handoff", "turn_cancel_requested", "turn_finished", "executor_changed", "tools_updated", "session_closed", "routing_decided", "question_asked", "steering_seen", "session_forked"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = typing.Literal["session_created", "user_message", "turn_started", "turn_recovered", "assistant_message", "tool_call_proposed", "approval_requested", "approval_resolved", "tool_call_dispatched", "tool_call_started", "tool_call_completed", "agent_handoff", "turn_cancel_requested", "turn_finished", "executor_changed", "tools_updated", "session_closed", "routing_decided", "question_asked", "steering_seen", "session_forked", "turn_parked", "turn_resumed"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 
@@ -684,6 +696,131 @@ class TurnRecovered(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class TurnParked(message.Message):
+    """The turn waits for a model endpoint; any replica resumes it when one is back."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ERROR_FIELD_NUMBER: builtins.int
+    RETRY_TIME_FIELD_NUMBER: builtins.int
+    DEADLINE_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def error(self) -> common_pb2.Error:
+        """Why no model answered."""
+
+    @builtins.property
+    def retry_time(self) -> timestamp_pb2.Timestamp:
+        """Earliest time at which it is tried again."""
+
+    @builtins.property
+    def deadline(self) -> timestamp_pb2.Timestamp:
+        """When waiting ends and the turn fails with this error."""
+
+    def __init__(
+        self,
+        *,
+        error: common_pb2.Error | None = ...,
+        retry_time: timestamp_pb2.Timestamp | None = ...,
+        deadline: timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["deadline", b"deadline", "error", b"error", "retry_time", b"retry_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["deadline", b"deadline", "error", b"error", "retry_time", b"retry_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class TurnResumed(message.Message):
+    """The turn waits no longer and asks a model again."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    PARKED_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def parked(self) -> duration_pb2.Duration:
+        """How long it was parked."""
+
+    def __init__(
+        self,
+        *,
+        parked: duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["parked", b"parked"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["parked", b"parked"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class TurnNotice(message.Message):
+    """What a running turn is held up by; ephemeral."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    class _Kind:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[TurnNotice._Kind.ValueType], builtins.type):
+        DESCRIPTOR: descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: TurnNotice._Kind.ValueType  # 0
+        """Not set."""
+        KIND_RETRY: TurnNotice._Kind.ValueType  # 1
+        """The model call failed and is repeated after the wait."""
+        KIND_THROTTLED: TurnNotice._Kind.ValueType  # 2
+        """The endpoint asked for a pause; the call is made after the wait."""
+        KIND_FALLBACK: TurnNotice._Kind.ValueType  # 3
+        """Another model is asked instead."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
+        """What happens."""
+
+    KIND_UNSPECIFIED: TurnNotice.Kind.ValueType  # 0
+    """Not set."""
+    KIND_RETRY: TurnNotice.Kind.ValueType  # 1
+    """The model call failed and is repeated after the wait."""
+    KIND_THROTTLED: TurnNotice.Kind.ValueType  # 2
+    """The endpoint asked for a pause; the call is made after the wait."""
+    KIND_FALLBACK: TurnNotice.Kind.ValueType  # 3
+    """Another model is asked instead."""
+
+    TURN_ID_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    WAIT_FIELD_NUMBER: builtins.int
+    MODEL_FIELD_NUMBER: builtins.int
+    CALL_NUMBER_FIELD_NUMBER: builtins.int
+    turn_id: builtins.str
+    """Turn."""
+    kind: TurnNotice.Kind.ValueType
+    """What happens."""
+    reason: builtins.str
+    """Why, in English, no secrets."""
+    model: builtins.str
+    """Model that is asked next."""
+    call_number: builtins.int
+    """Number of the call that follows, counted from 1 for each model and step."""
+    @builtins.property
+    def wait(self) -> duration_pb2.Duration:
+        """How long it takes until the turn goes on; zero when it goes on at once."""
+
+    def __init__(
+        self,
+        *,
+        turn_id: builtins.str = ...,
+        kind: TurnNotice.Kind.ValueType = ...,
+        reason: builtins.str = ...,
+        wait: duration_pb2.Duration | None = ...,
+        model: builtins.str = ...,
+        call_number: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["wait", b"wait"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["call_number", b"call_number", "kind", b"kind", "model", b"model", "reason", b"reason", "turn_id", b"turn_id", "wait", b"wait"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class AssistantMessage(message.Message):
     """A complete model message."""
 
@@ -695,12 +832,15 @@ class AssistantMessage(message.Message):
     REASONING_FIELD_NUMBER: builtins.int
     USAGE_FIELD_NUMBER: builtins.int
     STEP_ID_FIELD_NUMBER: builtins.int
+    MODEL_FIELD_NUMBER: builtins.int
     message_id: builtins.str
     """Id shared with its deltas."""
     agent_id: builtins.str
     """Agent that spoke."""
     step_id: builtins.str
     """Model step, shared with the tool calls it proposed."""
+    model: builtins.str
+    """Model that answered, as its endpoint names it; empty when no model did."""
     @builtins.property
     def parts(self) -> containers.RepeatedCompositeFieldContainer[common_pb2.Part]:
         """Content."""
@@ -722,10 +862,11 @@ class AssistantMessage(message.Message):
         reasoning: abc.Iterable[common_pb2.Part] | None = ...,
         usage: common_pb2.Usage | None = ...,
         step_id: builtins.str = ...,
+        model: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["agent_id", b"agent_id", "message_id", b"message_id", "parts", b"parts", "reasoning", b"reasoning", "step_id", b"step_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["agent_id", b"agent_id", "message_id", b"message_id", "model", b"model", "parts", b"parts", "reasoning", b"reasoning", "step_id", b"step_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,7 @@ from agent_runtime.v1 import common_pb2 as agent__runtime_dot_v1_dot_common__pb2
 from agent_runtime.v1 import event_pb2 as agent__runtime_dot_v1_dot_event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$agent_runtime/v1/event_service.proto\x12\x10\x61gent_runtime.v1\x1a#agent_runtime/v1/chat_service.proto\x1a\x1d\x61gent_runtime/v1/common.proto\x1a\x1c\x61gent_runtime/v1/event.proto\"\x82\x01\n\x16SubscribeEventsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x03\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\x12\x13\n\x0b\x65vent_types\x18\x04 \x03(\t\x12\x16\n\x0einclude_deltas\x18\x05 \x01(\x08\"\xb2\x02\n\x17SubscribeEventsResponse\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12/\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1e.agent_runtime.v1.SessionEventH\x00\x12\x37\n\rmessage_delta\x18\x03 \x01(\x0b\x32\x1e.agent_runtime.v1.MessageDeltaH\x00\x12/\n\tcaught_up\x18\x04 \x01(\x0b\x32\x1a.agent_runtime.v1.CaughtUpH\x00\x12\x30\n\theartbeat\x18\x05 \x01(\x0b\x32\x1b.agent_runtime.v1.HeartbeatH\x00\x12+\n\x07go_away\x18\x06 \x01(\x0b\x32\x18.agent_runtime.v1.GoAwayH\x00\x42\x07\n\x05\x66rame2x\n\x0c\x45ventService\x12h\n\x0fSubscribeEvents\x12(.agent_runtime.v1.SubscribeEventsRequest\x1a).agent_runtime.v1.SubscribeEventsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$agent_runtime/v1/event_service.proto\x12\x10\x61gent_runtime.v1\x1a#agent_runtime/v1/chat_service.proto\x1a\x1d\x61gent_runtime/v1/common.proto\x1a\x1c\x61gent_runtime/v1/event.proto\"\x82\x01\n\x16SubscribeEventsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x03\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\x12\x13\n\x0b\x65vent_types\x18\x04 \x03(\t\x12\x16\n\x0einclude_deltas\x18\x05 \x01(\x08\"\xe7\x02\n\x17SubscribeEventsResponse\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12/\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1e.agent_runtime.v1.SessionEventH\x00\x12\x37\n\rmessage_delta\x18\x03 \x01(\x0b\x32\x1e.agent_runtime.v1.MessageDeltaH\x00\x12/\n\tcaught_up\x18\x04 \x01(\x0b\x32\x1a.agent_runtime.v1.CaughtUpH\x00\x12\x30\n\theartbeat\x18\x05 \x01(\x0b\x32\x1b.agent_runtime.v1.HeartbeatH\x00\x12+\n\x07go_away\x18\x06 \x01(\x0b\x32\x18.agent_runtime.v1.GoAwayH\x00\x12\x33\n\x0bturn_notice\x18\x07 \x01(\x0b\x32\x1c.agent_runtime.v1.TurnNoticeH\x00\x42\x07\n\x05\x66rame2x\n\x0c\x45ventService\x12h\n\x0fSubscribeEvents\x12(.agent_runtime.v1.SubscribeEventsRequest\x1a).agent_runtime.v1.SubscribeEventsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,7 +37,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBSCRIBEEVENTSREQUEST']._serialized_start=157
   _globals['_SUBSCRIBEEVENTSREQUEST']._serialized_end=287
   _globals['_SUBSCRIBEEVENTSRESPONSE']._serialized_start=290
-  _globals['_SUBSCRIBEEVENTSRESPONSE']._serialized_end=596
-  _globals['_EVENTSERVICE']._serialized_start=598
-  _globals['_EVENTSERVICE']._serialized_end=718
+  _globals['_SUBSCRIBEEVENTSRESPONSE']._serialized_end=649
+  _globals['_EVENTSERVICE']._serialized_start=651
+  _globals['_EVENTSERVICE']._serialized_end=771
 # @@protoc_insertion_point(module_scope)

@@ -79,6 +79,7 @@ class SubscribeEventsResponse(message.Message):
     CAUGHT_UP_FIELD_NUMBER: builtins.int
     HEARTBEAT_FIELD_NUMBER: builtins.int
     GO_AWAY_FIELD_NUMBER: builtins.int
+    TURN_NOTICE_FIELD_NUMBER: builtins.int
     resume_token: builtins.str
     """Opaque cursor after this frame, for feeds over all sessions; empty when no resume point."""
     @builtins.property
@@ -101,6 +102,10 @@ class SubscribeEventsResponse(message.Message):
     def go_away(self) -> common_pb2.GoAway:
         """Ephemeral. Stream ends soon."""
 
+    @builtins.property
+    def turn_notice(self) -> event_pb2.TurnNotice:
+        """Ephemeral. What the running turn is held up by; sent where deltas are."""
+
     def __init__(
         self,
         *,
@@ -110,11 +115,12 @@ class SubscribeEventsResponse(message.Message):
         caught_up: common_pb2.CaughtUp | None = ...,
         heartbeat: common_pb2.Heartbeat | None = ...,
         go_away: common_pb2.GoAway | None = ...,
+        turn_notice: event_pb2.TurnNotice | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["caught_up", b"caught_up", "event", b"event", "frame", b"frame", "go_away", b"go_away", "heartbeat", b"heartbeat", "message_delta", b"message_delta"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["caught_up", b"caught_up", "event", b"event", "frame", b"frame", "go_away", b"go_away", "heartbeat", b"heartbeat", "message_delta", b"message_delta", "turn_notice", b"turn_notice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["caught_up", b"caught_up", "event", b"event", "frame", b"frame", "go_away", b"go_away", "heartbeat", b"heartbeat", "message_delta", b"message_delta", "resume_token", b"resume_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["caught_up", b"caught_up", "event", b"event", "frame", b"frame", "go_away", b"go_away", "heartbeat", b"heartbeat", "message_delta", b"message_delta", "resume_token", b"resume_token", "turn_notice", b"turn_notice"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = typing.Literal["event", "message_delta", "caught_up", "heartbeat", "go_away"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = typing.Literal["event", "message_delta", "caught_up", "heartbeat", "go_away", "turn_notice"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...

@@ -48,6 +48,33 @@ DEPENDENCY_STATE_DEGRADED: DependencyState.ValueType  # 2
 DEPENDENCY_STATE_DOWN: DependencyState.ValueType  # 3
 """Down."""
 
+class _CircuitState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CircuitStateEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_CircuitState.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    CIRCUIT_STATE_UNSPECIFIED: _CircuitState.ValueType  # 0
+    """Not set."""
+    CIRCUIT_STATE_CLOSED: _CircuitState.ValueType  # 1
+    """Calls are made."""
+    CIRCUIT_STATE_OPEN: _CircuitState.ValueType  # 2
+    """No call is made."""
+    CIRCUIT_STATE_HALF_OPEN: _CircuitState.ValueType  # 3
+    """A few calls are let through to find out whether it works again."""
+
+class CircuitState(_CircuitState, metaclass=_CircuitStateEnumTypeWrapper):
+    """State of a circuit breaker."""
+
+CIRCUIT_STATE_UNSPECIFIED: CircuitState.ValueType  # 0
+"""Not set."""
+CIRCUIT_STATE_CLOSED: CircuitState.ValueType  # 1
+"""Calls are made."""
+CIRCUIT_STATE_OPEN: CircuitState.ValueType  # 2
+"""No call is made."""
+CIRCUIT_STATE_HALF_OPEN: CircuitState.ValueType  # 3
+"""A few calls are let through to find out whether it works again."""
+
 @typing.final
 class Dependency(message.Message):
     """One dependency."""
@@ -93,6 +120,48 @@ class Dependency(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class CircuitBreaker(message.Message):
+    """Keeps calls from a model endpoint that does not answer."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ENDPOINT_FIELD_NUMBER: builtins.int
+    MODEL_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    FAILURES_FIELD_NUMBER: builtins.int
+    RETRY_TIME_FIELD_NUMBER: builtins.int
+    SHARED_FIELD_NUMBER: builtins.int
+    endpoint: builtins.str
+    """Host and port of the endpoint."""
+    model: builtins.str
+    """Model."""
+    state: CircuitState.ValueType
+    """State."""
+    failures: builtins.int
+    """Failed calls in a row."""
+    shared: builtins.bool
+    """True when all replicas share this state; false while Redis is away."""
+    @builtins.property
+    def retry_time(self) -> timestamp_pb2.Timestamp:
+        """When it lets calls through again at the latest, while it is open."""
+
+    def __init__(
+        self,
+        *,
+        endpoint: builtins.str = ...,
+        model: builtins.str = ...,
+        state: CircuitState.ValueType = ...,
+        failures: builtins.int = ...,
+        retry_time: timestamp_pb2.Timestamp | None = ...,
+        shared: builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["retry_time", b"retry_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["endpoint", b"endpoint", "failures", b"failures", "model", b"model", "retry_time", b"retry_time", "shared", b"shared", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class GetServerStatusRequest(message.Message):
     """Status request."""
 
@@ -120,6 +189,7 @@ class GetServerStatusResponse(message.Message):
     DRAINING_FIELD_NUMBER: builtins.int
     DEPENDENCIES_FIELD_NUMBER: builtins.int
     OPEN_STREAMS_FIELD_NUMBER: builtins.int
+    CIRCUIT_BREAKERS_FIELD_NUMBER: builtins.int
     version: builtins.str
     """Release."""
     replica_id: builtins.str
@@ -136,6 +206,10 @@ class GetServerStatusResponse(message.Message):
     def dependencies(self) -> containers.RepeatedCompositeFieldContainer[Dependency]:
         """Dependencies."""
 
+    @builtins.property
+    def circuit_breakers(self) -> containers.RepeatedCompositeFieldContainer[CircuitBreaker]:
+        """Circuit breakers of the model endpoints used so far, in order of preference."""
+
     def __init__(
         self,
         *,
@@ -146,9 +220,10 @@ class GetServerStatusResponse(message.Message):
         draining: builtins.bool = ...,
         dependencies: abc.Iterable[Dependency] | None = ...,
         open_streams: builtins.int = ...,
+        circuit_breakers: abc.Iterable[CircuitBreaker] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["dependencies", b"dependencies", "draining", b"draining", "max_protocol_version", b"max_protocol_version", "min_protocol_version", b"min_protocol_version", "open_streams", b"open_streams", "replica_id", b"replica_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["circuit_breakers", b"circuit_breakers", "dependencies", b"dependencies", "draining", b"draining", "max_protocol_version", b"max_protocol_version", "min_protocol_version", b"min_protocol_version", "open_streams", b"open_streams", "replica_id", b"replica_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

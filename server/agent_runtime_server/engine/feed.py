@@ -24,7 +24,7 @@ _MOST_BYTES: Final = 256 << 10
 _MOST_CONTROLS: Final = 256
 _PAGE: Final = 200
 
-Ephemeral = v1.MessageDelta | v1.ToolProgress
+Ephemeral = v1.MessageDelta | v1.ToolProgress | v1.TurnNotice
 Control = v1.FrameAck | v1.Heartbeat | v1.CaughtUp | v1.GoAway
 Item = StoredEvent | Ephemeral | Control
 
@@ -107,7 +107,7 @@ class Feed:
         elif not self._wanted.ephemeral or (isinstance(item, v1.ToolProgress) and not self._wanted.progress):
             return
         else:
-            self._queued_bytes += 64 + len(item.text) if isinstance(item, Ephemeral) else 64
+            self._queued_bytes += 64 + len(item.text) if isinstance(item, v1.MessageDelta | v1.ToolProgress) else 64
         self._queue.append(item)
 
     def _fall_behind(self) -> None:

@@ -16,6 +16,7 @@ _BEGUN: Final = b"b"  # a message is being written here
 _ASKED: Final = b"a"  # somebody reads here
 _DELTA: Final = b"d"
 _PROGRESS: Final = b"p"
+_NOTICE: Final = b"n"
 
 
 class Alone:
@@ -90,6 +91,8 @@ class Relay:
         """Show something ephemeral to readers elsewhere."""
         if isinstance(item, v1.ToolProgress):
             self._bus.publish(self._topic, _PROGRESS + item.SerializeToString())
+        elif isinstance(item, v1.TurnNotice):
+            self._bus.publish(self._topic, _NOTICE + item.SerializeToString())
         elif self._read_elsewhere:
             self._bus.publish(self._topic, _DELTA + item.SerializeToString())
 
@@ -112,6 +115,8 @@ class Relay:
             self._listener.told(v1.MessageDelta.FromString(content))
         elif kind == _PROGRESS:
             self._listener.told(v1.ToolProgress.FromString(content))
+        elif kind == _NOTICE:
+            self._listener.told(v1.TurnNotice.FromString(content))
         elif kind == _BEGUN and self._listener.followed:
             self._bus.publish(self._topic, _ASKED)
         elif kind == _ASKED and "writing" in self._reasons:

@@ -21,6 +21,8 @@ def chat_frame(item: Item) -> bytes | v1.ChatResponse:
             return v1.ChatResponse(message_delta=item)
         case v1.ToolProgress():
             return v1.ChatResponse(tool_progress=item)
+        case v1.TurnNotice():
+            return v1.ChatResponse(turn_notice=item)
         case v1.FrameAck():
             return v1.ChatResponse(frame_ack=item)
         case v1.CaughtUp():
@@ -38,6 +40,8 @@ def feed_frame(item: Item) -> bytes | v1.SubscribeEventsResponse | None:
             return _field(_FEED_EVENT, item.payload)
         case v1.MessageDelta():
             return v1.SubscribeEventsResponse(message_delta=item)
+        case v1.TurnNotice():
+            return v1.SubscribeEventsResponse(turn_notice=item)
         case v1.CaughtUp():
             return v1.SubscribeEventsResponse(caught_up=item)
         case v1.Heartbeat():

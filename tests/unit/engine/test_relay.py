@@ -116,6 +116,14 @@ def test_progress_of_tools_is_always_told(two: tuple[Ear, Ear]) -> None:
     assert there.items == [progress]
 
 
+def test_what_holds_a_turn_up_is_always_told(two: tuple[Ear, Ear]) -> None:
+    here, there = two
+    there.follow()
+    notice = v1.TurnNotice(turn_id="turn-1", reason="HTTP 503")
+    here.relay.show(notice)
+    assert there.items == [notice]
+
+
 def test_words_of_a_newer_version_are_ignored(two: tuple[Ear, Ear]) -> None:
     here, there = two
     there.follow()

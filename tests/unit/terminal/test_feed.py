@@ -117,6 +117,25 @@ def test_notices_are_cleaned_and_shown() -> None:
     assert shown(Feed(), Notice("a mock\x1b[2J model")) == "\n! a mock model\n"
 
 
+def test_what_holds_a_turn_up_is_told_with_its_time() -> None:
+    retry = v1.TurnNotice(kind=v1.TurnNotice.KIND_RETRY, reason="HTTP 503")
+    retry.wait.FromMilliseconds(1500)
+    other = v1.TurnNotice(kind=v1.TurnNotice.KIND_FALLBACK, reason="the circuit is open", model="small")
+    assert shown(Feed(), retry) == "\n… HTTP 503; asks again in 1.5 s\n"
+    assert shown(Feed(), other) == "\n… the circuit is open; asks small\n"
+
+
+def test_a_parked_turn_says_what_it_waits_for_until_it_goes_on() -> None:
+    feed = Feed()
+    error = v1.Error(reason="MODEL_UNAVAILABLE", message="no answer")
+    parked = updates.Event(v1.SessionEvent(turn_id="t1", turn_parked=v1.TurnParked(error=error)))
+    begun = updates.Event(v1.SessionEvent(turn_id="t1", user_message=v1.UserMessage()))
+    assert "waiting for a model: no answer" in shown(feed, begun, parked)
+    assert feed.view.status() == "waiting for a model to come back"
+    assert "goes on" in shown(feed, updates.Event(v1.SessionEvent(turn_id="t1", turn_resumed=v1.TurnResumed())))
+    assert "waiting" not in feed.view.status()
+
+
 def test_the_end_of_a_turn_says_how_it_ended() -> None:
     failure = v1.TurnFinished(state=v1.TURN_STATE_FAILED, error=v1.Error(reason="TURN_TIMEOUT", message="too long"))
     event = updates.Event(v1.SessionEvent(turn_id="t1", turn_finished=failure))

@@ -1,8 +1,18 @@
-"""The conversation as a model has to see it: what was said, answered, called and returned, in order."""
+"""The conversation as a model has to see it: what was said, answered, called and returned, in order.
 
+It is bounded: the oldest turns are forgotten as wholes, so that no call ever stands without its result.
+"""
+
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from agent_runtime import v1
+
+MOST_BYTES: Final = 256 << 10
+MOST_ENTRIES: Final = 1000
+_KEPT: Final = 0.75  # of the most, so that a turn is not forgotten each turn: endpoints cache a prefix that stays
 
 
 @dataclass(slots=True)
@@ -36,3 +46,35 @@ class HandedOff:
 
 
 Entry = Said | Answered | HandedOff
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How much of the transcript one finished turn takes."""
+
+    entries: int
+    bytes: int
+
+
+def conclude(transcript: list[Entry], told: deque[Told]) -> None:
+    """Count what stands behind the finished turns as one more, and forget the oldest beyond the bounds."""
+    entries = transcript[sum(turn.entries for turn in told) :]
+    told.append(Told(len(entries), _size(entries)))
+    if _exceeds(told, 1):
+        while len(told) > 1 and _exceeds(told, _KEPT):
+            del transcript[: told.popleft().entries]
+
+
+def _exceeds(told: Iterable[Told], share: float) -> bool:
+    turns = tuple(told)
+    entries, size = sum(turn.entries for turn in turns), sum(turn.bytes for turn in turns)
+    return entries > share * MOST_ENTRIES or size > share * MOST_BYTES
+
+
+def _size(entries: Iterable[Entry]) -> int:
+    size = 0
+    for entry in entries:
+        size += (entry.handoff if isinstance(entry, HandedOff) else entry.message).ByteSize()
+        for called in entry.calls if isinstance(entry, Answered) else ():
+            size += called.call.ByteSize() + (called.result.ByteSize() if called.result is not None else 0)
+    return size

@@ -91,11 +91,11 @@ def _dispatched(draft: Draft, sender: Sender, call_id: str) -> Call:
     """Return an open call that the client may start or answer."""
     if sender.observer:
         raise CallerError(v1.ERROR_REASON_NOT_EXECUTOR, "only the executor runs tools; attach with role EXECUTOR")
-    known = draft.state.calls.get(call_id)
-    if known is None:
-        raise CallerError(v1.ERROR_REASON_TOOL_CALL_NOT_FOUND, f"the session has no call {call_id}")
-    turn_id, _ = known
-    if turn_id in draft.state.finished:
+    turn_id = draft.state.calls.get(call_id)
+    if turn_id is None:
+        message = f"the session has no call {call_id}, or its turn ended long ago; drop the result"
+        raise CallerError(v1.ERROR_REASON_TOOL_CALL_NOT_FOUND, message)
+    if draft.state.turn is None or draft.state.turn.turn_id != turn_id:
         raise CallerError(v1.ERROR_REASON_TURN_ALREADY_FINISHED, "the call's turn is over; drop the result")
     call = draft.turn.calls.get(call_id)
     if call is None or call.phase is Phase.DONE:
@@ -186,7 +186,10 @@ def cancel_turn(draft: Draft, sender: Sender, cancel: v1.CancelTurn) -> None:
     if not running and queued is None:
         if turn_id in state.finished:
             raise CallerError(v1.ERROR_REASON_TURN_ALREADY_FINISHED, "the turn is over")
-        raise CallerError(v1.ERROR_REASON_TURN_NOT_FOUND, "no turn is running" if not turn_id else "no such turn")
+        raise CallerError(
+            v1.ERROR_REASON_TURN_NOT_FOUND,
+            "no turn is running" if not turn_id else "no such turn, or it ended long ago",
+        )
     requested = v1.SessionEvent(turn_cancel_requested=v1.TurnCancelRequested(reason=cancel.reason))
     draft.add(requested, turn_id=turn_id, actor=sender.actor, frame_id=sender.frame_id)
     if queued is not None:

@@ -16,10 +16,16 @@ from typing import Final
 
 from agent_runtime import v1
 from agent_runtime_server.core.clock import to_nanos
-from agent_runtime_server.core.transcript import Answered, Called, Entry, HandedOff, Said
+from agent_runtime_server.core.transcript import Answered, Called, Entry, HandedOff, Said, Told, conclude
 
 FOLD_VERSION: Final = 1
-"""Grows when the fold reads events differently, so that older snapshots are refolded."""
+"""Grows when the fold reads events differently or the state changes its shape, so that older snapshots are refolded.
+
+Where the log before a snapshot is gone, an older one is read all the same: give new fields a default.
+"""
+
+_MOST_FINISHED: Final = 200  # turns remembered by their id, so that what comes late is answered well
+_MOST_CALLS: Final = 2000  # likewise
 
 
 class Phase(IntEnum):
@@ -117,10 +123,11 @@ class State:
     executor: str = ""
     executor_epoch: int = 0
     transcript: list[Entry] = field(default_factory=list)
+    told: deque[Told] = field(default_factory=deque)  # the finished turns of the transcript, oldest first
     turn: Turn | None = None
     queue: deque[Queued] = field(default_factory=deque)
-    calls: dict[str, tuple[str, Called]] = field(default_factory=dict)  # call_id -> (turn_id, call), of all turns
-    finished: set[str] = field(default_factory=set)  # turn ids
+    calls: dict[str, str] = field(default_factory=dict)  # call_id -> turn_id, of the latest turns, oldest first
+    finished: deque[str] = field(default_factory=deque)  # ids of the latest turns, oldest first
     last_turn: v1.Turn | None = None
     usage: v1.Usage = field(default_factory=v1.Usage)
 
@@ -242,7 +249,7 @@ def _assistant_message(state: State, event: v1.SessionEvent) -> None:
 def _tool_call_proposed(state: State, event: v1.SessionEvent) -> None:
     call = event.tool_call_proposed.tool_call
     called = Called(call)
-    state.calls[call.call_id] = (event.turn_id, called)
+    state.calls[call.call_id] = event.turn_id
     answer = state.transcript[-1]
     assert isinstance(answer, Answered), "proposals stand behind the answer that made them"
     answer.calls.append(called)
@@ -305,7 +312,9 @@ def _turn_cancel_requested(state: State, event: v1.SessionEvent) -> None:
 
 
 def _turn_finished(state: State, event: v1.SessionEvent) -> None:
-    state.finished.add(event.turn_id)
+    state.finished.append(event.turn_id)
+    if len(state.finished) > _MOST_FINISHED:
+        state.finished.popleft()
     turn = state.turn
     if turn is None or turn.turn_id != event.turn_id:  # dropped from the queue
         state.queue = deque(queued for queued in state.queue if queued.turn_id != event.turn_id)
@@ -316,6 +325,9 @@ def _turn_finished(state: State, event: v1.SessionEvent) -> None:
     _add_usage(state.usage, turn.usage)
     _hear_steering(state, turn)  # what no step saw is said all the same
     state.turn = None
+    conclude(state.transcript, state.told)
+    while len(state.calls) > _MOST_CALLS:
+        del state.calls[next(iter(state.calls))]
 
 
 def _executor_changed(state: State, event: v1.SessionEvent) -> None:

@@ -154,7 +154,7 @@ def test_the_last_turn_is_remembered() -> None:
     assert world.state.last_turn is not None
     assert world.state.last_turn.turn_id == turn_id
     assert world.state.last_turn.state == v1.TURN_STATE_COMPLETED
-    assert world.state.finished == {turn_id}
+    assert [*world.state.finished] == [turn_id]
 
 
 def test_the_transcript_tells_of_handoffs_answers_and_results() -> None:
@@ -213,7 +213,7 @@ def test_a_call_outside_of_a_turn_is_known_but_not_open() -> None:
     apply(state, v1.SessionEvent(assistant_message=v1.AssistantMessage(message_id="m", step_id="s")))
     proposed = v1.ToolCallProposed(tool_call=v1.ToolCall(call_id="call-1"))
     apply(state, v1.SessionEvent(turn_id="turn-1", tool_call_proposed=proposed))
-    assert state.calls["call-1"][0] == "turn-1"
+    assert state.calls["call-1"] == "turn-1"
     assert state.turn is None
 
 

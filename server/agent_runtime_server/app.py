@@ -20,8 +20,8 @@ from agent_runtime_server.core.ids import new_id
 from agent_runtime_server.core.observe import Observer
 from agent_runtime_server.core.settings import Settings
 from agent_runtime_server.embedded import embedded
-from agent_runtime_server.engine.draft import Limits
 from agent_runtime_server.engine.hub import Hub, Timing
+from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.reviews import Reviews
 from agent_runtime_server.engine.runner import Performer
 from agent_runtime_server.engine.session import Services

@@ -11,9 +11,9 @@ from structlog.testing import capture_logs
 from agent_runtime import v1
 from agent_runtime_server.core.errors import CallerError, StoreUnavailable
 from agent_runtime_server.engine import hub as hub_module
-from agent_runtime_server.engine.draft import Limits
 from agent_runtime_server.engine.feed import Feed, Item, Wanted
 from agent_runtime_server.engine.hub import Timing
+from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.session import Session
 from agent_runtime_server.stores.base import Taken
 from enginekit.model import Answer

@@ -9,8 +9,8 @@ from structlog.testing import capture_logs
 
 from agent_runtime import v1
 from agent_runtime_server.core.errors import ModelRejected, ModelUnavailable
-from agent_runtime_server.engine.draft import Limits
 from agent_runtime_server.engine.feed import Wanted
+from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.reviews import Reviewer, claim
 from agent_runtime_server.engine.runner import Runner
 from agent_runtime_server.engine.session import Session

@@ -111,6 +111,33 @@ APPROVAL_SCOPE_ONCE: ApprovalScope.ValueType  # 1
 APPROVAL_SCOPE_SESSION: ApprovalScope.ValueType  # 2
 """Later calls of the same tool and argument pattern in this session too, where policy allows; never for HIGH risk."""
 
+class _ApprovalTimeoutAction:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ApprovalTimeoutActionEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ApprovalTimeoutAction.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    APPROVAL_TIMEOUT_ACTION_UNSPECIFIED: _ApprovalTimeoutAction.ValueType  # 0
+    """Not set; same as REJECT."""
+    APPROVAL_TIMEOUT_ACTION_REJECT: _ApprovalTimeoutAction.ValueType  # 1
+    """It becomes EXPIRED and the call is not run."""
+    APPROVAL_TIMEOUT_ACTION_APPROVE: _ApprovalTimeoutAction.ValueType  # 2
+    """A call of LOW risk is approved by the runtime; any other becomes EXPIRED."""
+    APPROVAL_TIMEOUT_ACTION_WAIT: _ApprovalTimeoutAction.ValueType  # 3
+    """It has no expire_time and waits."""
+
+class ApprovalTimeoutAction(_ApprovalTimeoutAction, metaclass=_ApprovalTimeoutActionEnumTypeWrapper):
+    """What happens to an approval that nobody decides before expire_time."""
+
+APPROVAL_TIMEOUT_ACTION_UNSPECIFIED: ApprovalTimeoutAction.ValueType  # 0
+"""Not set; same as REJECT."""
+APPROVAL_TIMEOUT_ACTION_REJECT: ApprovalTimeoutAction.ValueType  # 1
+"""It becomes EXPIRED and the call is not run."""
+APPROVAL_TIMEOUT_ACTION_APPROVE: ApprovalTimeoutAction.ValueType  # 2
+"""A call of LOW risk is approved by the runtime; any other becomes EXPIRED."""
+APPROVAL_TIMEOUT_ACTION_WAIT: ApprovalTimeoutAction.ValueType  # 3
+"""It has no expire_time and waits."""
+
 @typing.final
 class Approval(message.Message):
     """A request for a human decision about one tool call."""
@@ -133,6 +160,7 @@ class Approval(message.Message):
     DECIDED_BY_FIELD_NUMBER: builtins.int
     DECIDE_TIME_FIELD_NUMBER: builtins.int
     DECISION_FIELD_NUMBER: builtins.int
+    TIMEOUT_ACTION_FIELD_NUMBER: builtins.int
     approval_id: builtins.str
     """Unique id."""
     session_id: builtins.str
@@ -145,6 +173,8 @@ class Approval(message.Message):
     """State."""
     decidable_by_caller: builtins.bool
     """Whether the caller of this RPC may decide it. Filled only in HitlService answers, always false inside a SessionEvent."""
+    timeout_action: ApprovalTimeoutAction.ValueType
+    """What happens at expire_time; as it was set when the approval was requested."""
     @builtins.property
     def tool_call(self) -> tool_pb2.ToolCall:
         """The exact call to be decided."""
@@ -204,10 +234,11 @@ class Approval(message.Message):
         decided_by: common_pb2.Actor | None = ...,
         decide_time: timestamp_pb2.Timestamp | None = ...,
         decision: ApprovalDecision | None = ...,
+        timeout_action: ApprovalTimeoutAction.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["claim_expire_time", b"claim_expire_time", "claimant", b"claimant", "create_time", b"create_time", "decide_time", b"decide_time", "decided_by", b"decided_by", "decision", b"decision", "expire_time", b"expire_time", "requester", b"requester", "tool_call", b"tool_call"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["approval_id", b"approval_id", "claim_expire_time", b"claim_expire_time", "claimant", b"claimant", "create_time", b"create_time", "decidable_by_caller", b"decidable_by_caller", "decide_time", b"decide_time", "decided_by", b"decided_by", "decision", b"decision", "expire_time", b"expire_time", "policy_rules", b"policy_rules", "requester", b"requester", "revision", b"revision", "session_id", b"session_id", "state", b"state", "tool_call", b"tool_call", "turn_id", b"turn_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["approval_id", b"approval_id", "claim_expire_time", b"claim_expire_time", "claimant", b"claimant", "create_time", b"create_time", "decidable_by_caller", b"decidable_by_caller", "decide_time", b"decide_time", "decided_by", b"decided_by", "decision", b"decision", "expire_time", b"expire_time", "policy_rules", b"policy_rules", "requester", b"requester", "revision", b"revision", "session_id", b"session_id", "state", b"state", "timeout_action", b"timeout_action", "tool_call", b"tool_call", "turn_id", b"turn_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -628,19 +628,87 @@ class TurnStarted(message.Message):
 
     AGENT_ID_FIELD_NUMBER: builtins.int
     MODEL_FIELD_NUMBER: builtins.int
+    LIMITS_FIELD_NUMBER: builtins.int
     agent_id: builtins.str
     """Agent."""
     model: builtins.str
     """Model in use."""
+    @builtins.property
+    def limits(self) -> TurnLimits:
+        """What bounds the turn."""
+
     def __init__(
         self,
         *,
         agent_id: builtins.str = ...,
         model: builtins.str = ...,
+        limits: TurnLimits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["agent_id", b"agent_id", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["agent_id", b"agent_id", "limits", b"limits", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class TurnLimits(message.Message):
+    """What bounds a turn, as it was set when the turn began; a setting that changes meanwhile does not reach it."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TURN_TIMEOUT_FIELD_NUMBER: builtins.int
+    STEPS_FIELD_NUMBER: builtins.int
+    HANDOFFS_FIELD_NUMBER: builtins.int
+    CALLS_PER_STEP_FIELD_NUMBER: builtins.int
+    CANCEL_GRACE_FIELD_NUMBER: builtins.int
+    CALL_TIMEOUT_FIELD_NUMBER: builtins.int
+    CALL_SLACK_FIELD_NUMBER: builtins.int
+    APPROVAL_TIMEOUT_FIELD_NUMBER: builtins.int
+    APPROVAL_TIMEOUT_ACTION_FIELD_NUMBER: builtins.int
+    steps: builtins.int
+    """Most model steps."""
+    handoffs: builtins.int
+    """Most changes of agent."""
+    calls_per_step: builtins.int
+    """Most calls of one model answer."""
+    approval_timeout_action: approval_pb2.ApprovalTimeoutAction.ValueType
+    """What happens to an approval that nobody decides in time."""
+    @builtins.property
+    def turn_timeout(self) -> duration_pb2.Duration:
+        """Longest turn; time spent waiting for humans is not counted."""
+
+    @builtins.property
+    def cancel_grace(self) -> duration_pb2.Duration:
+        """How long a cancelled turn waits for calls that were started."""
+
+    @builtins.property
+    def call_timeout(self) -> duration_pb2.Duration:
+        """Time for the result of a call that states no timeout."""
+
+    @builtins.property
+    def call_slack(self) -> duration_pb2.Duration:
+        """Time for the result of a call on top of the timeout that it states."""
+
+    @builtins.property
+    def approval_timeout(self) -> duration_pb2.Duration:
+        """Time to decide an approval."""
+
+    def __init__(
+        self,
+        *,
+        turn_timeout: duration_pb2.Duration | None = ...,
+        steps: builtins.int = ...,
+        handoffs: builtins.int = ...,
+        calls_per_step: builtins.int = ...,
+        cancel_grace: duration_pb2.Duration | None = ...,
+        call_timeout: duration_pb2.Duration | None = ...,
+        call_slack: duration_pb2.Duration | None = ...,
+        approval_timeout: duration_pb2.Duration | None = ...,
+        approval_timeout_action: approval_pb2.ApprovalTimeoutAction.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["approval_timeout", b"approval_timeout", "call_slack", b"call_slack", "call_timeout", b"call_timeout", "cancel_grace", b"cancel_grace", "turn_timeout", b"turn_timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["approval_timeout", b"approval_timeout", "approval_timeout_action", b"approval_timeout_action", "call_slack", b"call_slack", "call_timeout", b"call_timeout", "calls_per_step", b"calls_per_step", "cancel_grace", b"cancel_grace", "handoffs", b"handoffs", "steps", b"steps", "turn_timeout", b"turn_timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

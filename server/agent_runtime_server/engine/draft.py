@@ -2,33 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
 from agent_runtime import v1
 from agent_runtime_server.agents.registry import Registry
 from agent_runtime_server.core.clock import from_nanos
+from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.turn import Call, Effect, Queued, State, Turn, apply, next_effect
 
 SYSTEM: Final = v1.Actor(kind=v1.ACTOR_KIND_SYSTEM, subject="agent-runtime")
 """The runtime itself: timers, recovery, policy."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What bounds a turn; times in seconds."""
-
-    model: str = "default"
-    approval_seconds: float = 300
-    approval_action: Literal["reject", "approve", "wait"] = "reject"
-    turn_seconds: float = 1800
-    turn_steps: int = 50
-    turn_handoffs: int = 5
-    calls_per_step: int = 128
-    cancel_seconds: float = 10
-    call_seconds: float = 600  # of a call that states no timeout
-    call_slack_seconds: float = 60  # on top of a stated one
 
 
 @dataclass(slots=True)
@@ -36,32 +21,41 @@ class Draft:
     """Collects events and folds each at once, so that what follows is decided on the state that it leaves.
 
     A draft that is not committed has spoiled its state, which must then be loaded anew; so refuse before adding.
+    `settings` bound a turn that begins now; one that runs keeps the limits it began with. A session's time never
+    runs backwards, whatever the clocks of those who write to it say.
     """
 
     state: State
     now_nanos: int
     new_id: Callable[[str], str]
     agents: Registry
-    limits: Limits
+    settings: Limits
     events: list[v1.SessionEvent] = field(default_factory=list)
     frame_seq: int = 0
     effect_before: Effect | None = field(init=False)  # what a runner may be doing meanwhile
 
     def __post_init__(self) -> None:
         self.effect_before = next_effect(self.state)
+        self.now_nanos = max(self.now_nanos, self.state.last_nanos)
 
     def add(self, event: v1.SessionEvent, *, turn_id: str = "", actor: v1.Actor = SYSTEM, frame_id: str = "") -> None:
         """Put the next event, given by its payload, behind the others."""
         event.seq = self.state.head_seq + 1
         event.session_id = self.state.session_id
         event.turn_id = turn_id
-        event.create_time.CopyFrom(from_nanos(max(self.now_nanos, self.state.last_nanos)))
+        event.create_time.CopyFrom(from_nanos(self.now_nanos))
         event.actor.CopyFrom(actor)
         event.frame_id = frame_id
         if frame_id:
             self.frame_seq = event.seq
         apply(self.state, event)
         self.events.append(event)
+
+    @property
+    def limits(self) -> Limits:
+        """What bounds the running turn, or one that begins now."""
+        turn = self.state.turn
+        return self.settings if turn is None or turn.limits is None else turn.limits
 
     @property
     def turn(self) -> Turn:
@@ -103,7 +97,7 @@ class Draft:
         approval.state = state
         approval.revision += 1
         approval.decided_by.CopyFrom(actor)
-        approval.decide_time.CopyFrom(from_nanos(max(self.now_nanos, self.state.last_nanos)))
+        approval.decide_time.CopyFrom(from_nanos(self.now_nanos))
         if decision is not None:
             approval.decision.CopyFrom(decision)
         if edited is not None:

@@ -79,9 +79,7 @@ async def fork(services: Services, source: v1.Session, wish: Wish, at_seq: int) 
     state = State(session_id)
     events = [event async for event in _copied(services, wish.tenant, source.session_id, session_id, at_seq, state)]
     draft = Draft(state, to_nanos(services.clock()), services.new_id, services.agents, services.limits)
-    forked = v1.SessionForked(from_session_id=source.session_id, from_seq=at_seq)
-    draft.add(v1.SessionEvent(session_forked=forked), actor=wish.owner)
-    settle.stop_everything(draft, "the session was forked here")
+    settle.fork(draft, v1.SessionForked(from_session_id=source.session_id, from_seq=at_seq), wish.owner)
     session = summary(state)
     session.title = wish.title or source.title
     session.labels.update(source.labels)

@@ -13,8 +13,9 @@ from agent_runtime_server.core.errors import CallerError, StoreUnavailable
 from agent_runtime_server.core.ids import IdFactory
 from agent_runtime_server.engine.appends import approval_rows, as_append, kind
 from agent_runtime_server.engine.deltas import Writing
-from agent_runtime_server.engine.draft import Draft, Limits
+from agent_runtime_server.engine.draft import Draft
 from agent_runtime_server.engine.feed import Ephemeral, Feed, Wanted
+from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.recent import Recent
 from agent_runtime_server.engine.relay import Alone, Relay
 from agent_runtime_server.engine.settle import settle

@@ -16,6 +16,13 @@ SWITCH_AGENT: Final = "switch_agent"
 ATTEMPT_COMPLETION: Final = "attempt_completion"
 ASK_QUESTION: Final = "ask_followup_question"
 
+CLOSED: Final = "the session was closed"
+"""What is said of calls that a closed session leaves open."""
+FORKED: Final = "the session was forked here"
+"""What is said of calls that were open where a session was forked."""
+TURN_FAILED: Final = "the turn failed: "
+"""What is said, before the reason, of calls that a failed turn leaves open."""
+
 _SECOND = 1_000_000_000
 _CANCELLED = "the turn was cancelled"
 
@@ -43,6 +50,7 @@ def _start_next(draft: Draft) -> None:
     agent_id = message.agent_id or state.agent_id
     agent = draft.agents.find(agent_id)
     started = v1.TurnStarted(agent_id=agent_id, model=(agent and agent.model) or draft.limits.model)
+    started.limits.CopyFrom(draft.limits.recorded())
     draft.add(v1.SessionEvent(turn_started=started), turn_id=turn_id)
     if message.agent_id:
         choose(draft, v1.RoutingDecided(agent_id=agent_id, probability=1, source=v1.ROUTING_SOURCE_EXPLICIT))
@@ -186,14 +194,20 @@ def abandon(draft: Draft, call: Call, status: "v1.ToolResult.Status.ValueType", 
 def fail(draft: Draft, error: ServiceError) -> None:
     """End the running turn as failed, open calls included."""
     for call in draft.turn.open_calls:
-        abandon(draft, call, v1.ToolResult.STATUS_CANCELLED, f"the turn failed: {error.wire_reason}")
+        abandon(draft, call, v1.ToolResult.STATUS_CANCELLED, TURN_FAILED + error.wire_reason)
     draft.finish(v1.TURN_STATE_FAILED, error.to_error())
 
 
 def close(draft: Draft, reason: str, actor: v1.Actor) -> None:
     """End the session: its turn, its queue, and the log."""
-    stop_everything(draft, "the session was closed")
+    stop_everything(draft, CLOSED)
     draft.add(v1.SessionEvent(session_closed=v1.SessionClosed(reason=reason)), actor=actor)
+
+
+def fork(draft: Draft, forked: v1.SessionForked, actor: v1.Actor) -> None:
+    """Begin a session as a copy; what ran where it was copied is cancelled."""
+    draft.add(v1.SessionEvent(session_forked=forked), actor=actor)
+    stop_everything(draft, FORKED)
 
 
 def stop_everything(draft: Draft, why: str) -> None:
@@ -233,7 +247,9 @@ def _expiry(approval: v1.Approval) -> int:
 
 def _expire(draft: Draft, call: Call) -> None:
     """Do what was to be done when nobody decides; only a low risk may be let through."""
-    if draft.limits.approval_action == "approve" and call.call.risk == v1.RISK_LEVEL_LOW:
+    assert call.approval is not None, "only a call that was asked for expires"
+    approve = call.approval.timeout_action == v1.APPROVAL_TIMEOUT_ACTION_APPROVE
+    if approve and call.call.risk == v1.RISK_LEVEL_LOW:
         draft.resolve(call, v1.APPROVAL_STATE_APPROVED)
         return
     draft.resolve(call, v1.APPROVAL_STATE_EXPIRED)

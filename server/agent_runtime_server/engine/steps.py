@@ -12,6 +12,7 @@ from agent_runtime_server.agents.step import offered_to
 from agent_runtime_server.core.clock import after, from_nanos
 from agent_runtime_server.core.errors import ServiceError
 from agent_runtime_server.engine.draft import Draft, agent_actor
+from agent_runtime_server.engine.limits import ACTIONS
 from agent_runtime_server.engine.settle import ASK_QUESTION, choose, fail
 from agent_runtime_server.hitl.policy import Ruling, Verdict, judge
 from agent_runtime_server.llm.base import ModelAnswer, RequestedCall
@@ -19,6 +20,7 @@ from agent_runtime_server.tools import arguments, catalogue
 from agent_runtime_server.tools.dependencies import dependencies
 
 _LONGEST_TEXT: Final = 1 << 20  # bytes of a Part
+_NONE: Final[Mapping[int, str]] = {}
 
 
 class StepIds(Protocol):
@@ -68,8 +70,13 @@ def failed(draft: Draft, error: ServiceError) -> None:
     fail(draft, error)
 
 
-def answered(draft: Draft, agent: Agent, ids: StepIds, answer: ModelAnswer) -> None:
-    """Record a model's answer, its calls, and what becomes of each; one without calls ends the turn."""
+def answered(
+    draft: Draft, agent: Agent, ids: StepIds, answer: ModelAnswer, *, unread: Mapping[int, str] = _NONE
+) -> None:
+    """Record a model's answer, its calls, and what becomes of each; one without calls ends the turn.
+
+    `unread` says of calls, by their index, why their arguments could not be read; a log keeps no such arguments.
+    """
     turn_id = draft.turn.turn_id
     actor = agent_actor(agent.agent_id)
     step_id = draft.new_id("step")
@@ -85,7 +92,7 @@ def answered(draft: Draft, agent: Agent, ids: StepIds, answer: ModelAnswer) -> N
         if not draft.turn.steering:  # else the next step hears what the user said meanwhile
             draft.finish(v1.TURN_STATE_COMPLETED)
         return
-    proposals = _proposals(draft, agent, step_id, ids, answer.calls)
+    proposals = _proposals(draft, agent, step_id, ids, answer.calls, unread)
     for proposal in proposals:
         event = v1.SessionEvent(tool_call_proposed=v1.ToolCallProposed(tool_call=proposal.call))
         draft.add(event, turn_id=turn_id, actor=actor)
@@ -94,13 +101,18 @@ def answered(draft: Draft, agent: Agent, ids: StepIds, answer: ModelAnswer) -> N
 
 
 def _proposals(
-    draft: Draft, agent: Agent, step_id: str, ids: StepIds, requested: tuple[RequestedCall, ...]
+    draft: Draft,
+    agent: Agent,
+    step_id: str,
+    ids: StepIds,
+    requested: tuple[RequestedCall, ...],
+    unread: Mapping[int, str],
 ) -> list[_Proposal]:
     offered = offered_to(agent, draft.state.tools)
     proposals = []
     for index, call in enumerate(requested):
         over = index >= draft.limits.calls_per_step
-        refusal = f"an answer may have {draft.limits.calls_per_step} calls" if over else ""
+        refusal = f"an answer may have {draft.limits.calls_per_step} calls" if over else unread.get(index, "")
         blank = v1.ToolCall(call_id=ids.call_id(index), step_id=step_id, tool_name=_tool_name(call.name))
         proposals.append(_propose(agent, offered, blank, call, refusal))
     wanted = [(proposal.call, proposal.arguments) for proposal in proposals if not proposal.refusal]
@@ -201,6 +213,7 @@ def _request_approval(draft: Draft, actor: v1.Actor, proposal: _Proposal, verdic
         policy_rules=verdict.rules,
         requester=actor,
         create_time=now,
+        timeout_action=ACTIONS[draft.limits.approval_action],
     )
     if draft.limits.approval_action != "wait":
         approval.expire_time.CopyFrom(after(now, draft.limits.approval_seconds))

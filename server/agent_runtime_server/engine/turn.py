@@ -17,6 +17,7 @@ from typing import Final
 from agent_runtime import v1
 from agent_runtime_server.core.clock import to_nanos
 from agent_runtime_server.core.transcript import Answered, Called, Entry, HandedOff, Said, Told, conclude
+from agent_runtime_server.engine.limits import Limits, of_turn
 
 FOLD_VERSION: Final = 1
 """Grows when the fold reads events differently or the state changes its shape, so that older snapshots are refolded.
@@ -79,6 +80,7 @@ class Turn:
     accepted_nanos: int
     started_nanos: int
     message: v1.UserMessage
+    limits: Limits | None = None  # those it began with, where the log tells
     attempt: int = 1
     routed: bool = False
     steps: int = 0
@@ -218,9 +220,10 @@ def _hear_steering(state: State, turn: Turn) -> None:
     turn.steering = []
 
 
-def _turn_started(state: State, _event: v1.SessionEvent) -> None:
+def _turn_started(state: State, event: v1.SessionEvent) -> None:
     queued = state.queue.popleft()
     state.turn = Turn(queued.turn_id, queued.seq, queued.nanos, state.last_nanos, queued.message)
+    state.turn.limits = of_turn(event.turn_started)
     state.transcript.append(Said(queued.message))
 
 

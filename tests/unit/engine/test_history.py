@@ -14,7 +14,7 @@ from agent_runtime import v1
 from agent_runtime_server.agents.prompt import messages
 from agent_runtime_server.core.errors import CallerError, ModelUnavailable
 from agent_runtime_server.engine import frames, settle, steps
-from agent_runtime_server.engine.draft import Limits
+from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.turn import Phase, Route, TakeStep, next_effect
 
 from .world import World

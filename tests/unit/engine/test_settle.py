@@ -6,7 +6,8 @@ from agent_runtime import v1
 from agent_runtime_server.agents.definition import Agent
 from agent_runtime_server.agents.registry import Registry
 from agent_runtime_server.engine import settle
-from agent_runtime_server.engine.draft import Draft, Limits
+from agent_runtime_server.engine.draft import Draft
+from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.turn import next_effect
 from enginekit.refusals import refused
 

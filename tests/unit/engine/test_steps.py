@@ -11,7 +11,7 @@ from agent_runtime_server.agents.registry import Registry
 from agent_runtime_server.agents.routing import Route as Choice
 from agent_runtime_server.core.errors import ModelUnavailable
 from agent_runtime_server.engine import frames, steps
-from agent_runtime_server.engine.draft import Limits
+from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.turn import TakeStep, next_effect
 from agent_runtime_server.llm.base import ModelAnswer
 

@@ -131,12 +131,16 @@ async def _open_stores(stack: AsyncExitStack, settings: Settings, observer: Obse
         )
         database_url, redis_url = database_url or servers.database_url, redis_url or servers.redis_url
         _log.info("embedded servers run", joined=servers.joined, holder_pid=servers.holder_pid)
-    database = await stack.enter_async_context(open_database(database_url))
+    others = settings.database_connections - 2  # one commits, one shows that this replica lives
+    database = await stack.enter_async_context(open_database(database_url, most_connections=others, observer=observer))
+    commits = await stack.enter_async_context(
+        open_database(database_url, name="commits", most_connections=1, idle_seconds=0, observer=observer)
+    )
     cache = await stack.enter_async_context(open_cache(redis_url))
     await migrate(database)
     presence = await stack.enter_async_context(announce(database_url))
     lease = timedelta(seconds=settings.lease_seconds)
-    writer = Writer(database, presence.replica, lease, observer)
+    writer = Writer(commits, presence.replica, lease, observer)
     return Stores(
         database,
         cache,

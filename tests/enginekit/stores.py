@@ -11,6 +11,7 @@ import asyncpg
 
 from agent_runtime import v1
 from agent_runtime_server.core.clock import now
+from agent_runtime_server.core.observe import Batch, Nobody
 from agent_runtime_server.stores.base import (
     Append,
     Appended,
@@ -25,6 +26,7 @@ from agent_runtime_server.stores.postgres.approvals import PostgresApprovals
 from agent_runtime_server.stores.postgres.database import Database, open_database
 from agent_runtime_server.stores.postgres.leases import PostgresLeases, Presence, announce
 from agent_runtime_server.stores.postgres.log import PostgresLog
+from agent_runtime_server.stores.postgres.queue import Bounds
 from agent_runtime_server.stores.postgres.writer import Writer
 
 TENANT = "tenant-1"
@@ -32,14 +34,19 @@ OWNER = v1.Actor(kind=v1.ACTOR_KIND_USER, subject="owner")
 
 
 @dataclass
-class Batches:
+class Batches(Nobody):
     """Counts what the writer commits."""
 
-    sizes: list[int] = field(default_factory=list)
+    seen: list[Batch] = field(default_factory=list)
 
-    def batch_committed(self, appends: int, seconds: float, left: int) -> None:
-        """Note the size of a batch."""
-        self.sizes.append(appends)
+    @property
+    def sizes(self) -> list[int]:
+        """The number of appends of each batch."""
+        return [batch.appends for batch in self.seen]
+
+    def batch_committed(self, batch: Batch) -> None:
+        """Note a batch."""
+        self.seen.append(batch)
 
 
 @dataclass
@@ -71,11 +78,22 @@ class Stores:
 
 
 @asynccontextmanager
-async def opened(url: str, lease: timedelta = timedelta(seconds=10)) -> AsyncIterator[Stores]:
-    """Open the stores of one more replica."""
-    async with open_database(url) as database, announce(url) as presence, asyncio.TaskGroup() as group:
+async def opened(
+    url: str,
+    lease: timedelta = timedelta(seconds=10),
+    *,
+    bounds: Bounds | None = None,
+    commits_url: str = "",
+) -> AsyncIterator[Stores]:
+    """Open the stores of one more replica; it may commit by another way than it reads by."""
+    async with (
+        open_database(url) as database,
+        open_database(commits_url or url, name="commits", most_connections=1, idle_seconds=0) as commits,
+        announce(url) as presence,
+        asyncio.TaskGroup() as group,
+    ):
         replica, batches = presence.replica, Batches()
-        writer = Writer(database, replica, lease, batches)
+        writer = Writer(commits, replica, lease, batches, bounds)
         writing = group.create_task(writer.run())
         log, approvals = PostgresLog(database, writer, replica), PostgresApprovals(database)
         leases = PostgresLeases(database, replica, lease)

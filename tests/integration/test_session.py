@@ -255,8 +255,8 @@ class TestDrafts:
 
         async def lose_it() -> None:
             waiting = here.stores.writer._queue
-            await until_true(lambda: waiting)
-            waiting.popleft().answer.set_exception(StoreUnavailable("away"))
+            await until_true(lambda: waiting.appends > 0)
+            waiting.next_batch()[0].failed(StoreUnavailable("away"))
 
         error, _ = await asyncio.gather(here.say(mine), lose_it(), return_exceptions=True)
         assert isinstance(error, StoreUnavailable)

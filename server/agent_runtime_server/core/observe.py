@@ -1,18 +1,53 @@
 """What happened, for whoever counts it: the core names it, telemetry implements it."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One group commit, and what waits for the next one."""
+
+    appends: int
+    size: int  # bytes of its events
+    seconds: float
+    waited: float  # seconds that its oldest append had waited
+    left: int
+    left_size: int
 
 
 class Observer(Protocol):
     """Told of what is worth counting; must be quick and must not raise."""
 
-    def batch_committed(self, appends: int, seconds: float, left: int) -> None:
-        """One group commit wrote `appends` appends in `seconds`; `left` wait for the next."""
+    def batch_committed(self, batch: Batch) -> None:
+        """One group commit is done."""
+        ...
+
+    def connection_acquired(self, pool: str, seconds: float) -> None:
+        """A connection of a pool was had after so long."""
+        ...
+
+    def read_served(self, server: str) -> None:
+        """A read that need not go to the primary was answered by this server."""
+        ...
+
+    def watch(self, name: str, text: str, value: Callable[[], float], **labels: str) -> None:
+        """Show what a function returns whenever somebody looks."""
         ...
 
 
 class Nobody:
     """Counts nothing."""
 
-    def batch_committed(self, appends: int, seconds: float, left: int) -> None:
+    def batch_committed(self, batch: Batch) -> None:
+        """Ignore it."""
+
+    def connection_acquired(self, pool: str, seconds: float) -> None:
+        """Ignore it."""
+
+    def read_served(self, server: str) -> None:
+        """Ignore it."""
+
+    def watch(self, name: str, text: str, value: Callable[[], float], **labels: str) -> None:
         """Ignore it."""

@@ -22,6 +22,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="AGENT_RUNTIME_", env_file=".env", extra="ignore")
 
     database_url: str | None = Field(None, description="Postgres >= 14; unset starts the embedded one")
+    database_connections: int = Field(10, ge=3, le=1000, description="most connections of a process to it")
     redis_url: str | None = Field(None, description="Redis >= 7 or Valkey; unset starts the embedded one")
     state_dir: Path | None = Field(None, description="where the embedded servers keep their data")
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from prometheus_client import (
     CollectorRegistry,
+    Counter,
     Gauge,
     Histogram,
     PlatformCollector,
@@ -12,6 +13,9 @@ from prometheus_client import (
     start_http_server,
 )
 
+from agent_runtime_server.core.observe import Batch
+
+_BYTES = tuple(4**power for power in range(4, 13))
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5)
 
@@ -32,19 +36,62 @@ class Metrics:
         self._seconds = Histogram(
             "agent_runtime_commit_seconds", "Time of one group commit.", buckets=_SECONDS, registry=self.registry
         )
+        self._batch_bytes = Histogram(
+            "agent_runtime_commit_batch_bytes",
+            "Bytes of events in one group commit.",
+            buckets=_BYTES,
+            registry=self.registry,
+        )
+        self._wait = Histogram(
+            "agent_runtime_commit_wait_seconds",
+            "Time that the oldest append of a group commit had waited for it.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
         self._queue = Gauge(
             "agent_runtime_commit_queue_appends", "Appends that wait for the next commit.", registry=self.registry
         )
+        self._queue_bytes = Gauge(
+            "agent_runtime_commit_queue_bytes", "Bytes of events that wait for it.", registry=self.registry
+        )
+        self._acquire = Histogram(
+            "agent_runtime_database_acquire_seconds",
+            "Time until a connection was to be had.",
+            ["pool"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._reads = Counter(
+            "agent_runtime_database_reads",
+            "Reads that a database replica may answer, by who did.",
+            ["server"],
+            registry=self.registry,
+        )
+        self._watched: dict[str, Gauge] = {}
 
-    def batch_committed(self, appends: int, seconds: float, left: int) -> None:
+    def batch_committed(self, batch: Batch) -> None:
         """Count one group commit."""
-        self._batch.observe(appends)
-        self._seconds.observe(seconds)
-        self._queue.set(left)
+        self._batch.observe(batch.appends)
+        self._batch_bytes.observe(batch.size)
+        self._seconds.observe(batch.seconds)
+        self._wait.observe(batch.waited)
+        self._queue.set(batch.left)
+        self._queue_bytes.set(batch.left_size)
 
-    def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
+    def connection_acquired(self, pool: str, seconds: float) -> None:
+        """Count the wait for a connection."""
+        self._acquire.labels(pool).observe(seconds)
+
+    def read_served(self, server: str) -> None:
+        """Count a read by who answered it."""
+        self._reads.labels(server).inc()
+
+    def watch(self, name: str, text: str, value: Callable[[], float], **labels: str) -> None:
         """Show what a function returns whenever metrics are read."""
-        Gauge(f"agent_runtime_{name}", text, registry=self.registry).set_function(value)
+        gauge = self._watched.get(name)
+        if gauge is None:
+            gauge = self._watched[name] = Gauge(f"agent_runtime_{name}", text, [*labels], registry=self.registry)
+        (gauge.labels(**labels) if labels else gauge).set_function(value)
 
 
 @contextmanager

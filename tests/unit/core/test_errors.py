@@ -6,7 +6,7 @@ import pytest
 
 from agent_runtime import v1
 from agent_runtime_server.core import errors
-from agent_runtime_server.core.observe import Nobody
+from agent_runtime_server.core.observe import Batch, Nobody
 
 
 def test_every_reason_of_the_contract_has_a_code() -> None:
@@ -59,4 +59,8 @@ def test_the_tree_has_one_root(error: errors.ServiceError, branch: type[errors.S
 
 
 def test_nobody_need_observe() -> None:
-    Nobody().batch_committed(1, 0.1, 0)
+    nobody = Nobody()
+    nobody.batch_committed(Batch(1, 100, 0.1, 0, 0, 0))
+    nobody.connection_acquired("primary", 0.1)
+    nobody.read_served("primary")
+    nobody.watch("pool_size", "Connections.", lambda: 1, pool="primary")

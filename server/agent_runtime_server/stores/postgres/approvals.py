@@ -33,12 +33,12 @@ class PostgresApprovals:
 
     async def get(self, tenant: str, approval_id: str) -> ListedApproval | None:
         """Return one approval of a tenant."""
-        row = await self._database.fetchrow(_GET, tenant, approval_id)
+        row = await self._database.read_row(_GET, tenant, approval_id)
         return None if row is None else _listed(row)
 
     async def revisions(self, tenant: str, approval_ids: Sequence[str]) -> Mapping[str, v1.Approval]:
         """Return the latest rows of these approvals."""
-        rows = await self._database.fetch(
+        rows = await self._database.read(
             "SELECT approval_id, payload FROM approvals WHERE approval_id = ANY ($1) AND tenant = $2",
             list(approval_ids),
             tenant,
@@ -48,7 +48,7 @@ class PostgresApprovals:
     async def list_approvals(self, query: ApprovalQuery) -> Sequence[ListedApproval]:
         """Return a page of approvals, newest first."""
         moment, approval_id = query.before or (None, None)
-        rows = await self._database.fetch(
+        rows = await self._database.read(
             _LIST, query.tenant, moment, approval_id, list(query.states), list(query.session_ids),
             list(query.agent_ids), query.min_risk, query.since_xid, query.limit,
         )  # fmt: skip
@@ -57,7 +57,7 @@ class PostgresApprovals:
     async def replace_claim(self, tenant: str, before: int, approval: v1.Approval, frame: Frame) -> bool:
         """Store a changed claim, whose revision is `before` + 1."""
         assert approval.revision == before + 1, "a claim makes the next revision"
-        row = await self._database.fetchrow(
+        row = await self._database.read_row(  # twice is noticed: the frame is known by then
             _CLAIM, approval.approval_id, approval.revision, approval.SerializeToString(),
             frame.scope, frame.frame_id, frame.digest, tenant,
         )  # fmt: skip
@@ -65,12 +65,12 @@ class PostgresApprovals:
 
     async def changed_since(self, xid: int) -> bool:
         """Tell whether this or a later transaction has changed an approval."""
-        row = await self._database.fetchrow("SELECT 1 FROM approvals WHERE commit_xid >= $1 LIMIT 1", xid)
+        row = await self._database.read_row("SELECT 1 FROM approvals WHERE commit_xid >= $1 LIMIT 1", xid)
         return row is not None
 
     async def horizon(self) -> int:
         """Return a transaction number below which everything is committed or gone."""
-        row = await self._database.fetchrow("SELECT (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint AS xid")
+        row = await self._database.read_row("SELECT (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint AS xid")
         assert row is not None, "a SELECT without FROM has a row"
         horizon: int = row["xid"]
         return horizon

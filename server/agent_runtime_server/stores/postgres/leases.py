@@ -50,21 +50,23 @@ class PostgresLeases:
 
     async def take_runnable(self, limit: int) -> Sequence[Taken]:
         """Take runnable sessions whose lease is free, run out, or held by a dead replica."""
-        rows = await self._database.fetch(_TAKE, self._replica, self._lease, limit)
+        rows = await self._database.fetch(  # once: what a lost answer took runs out, and is taken again
+            _TAKE, self._replica, self._lease, limit
+        )
         return [Taken(row["session_id"], row["lease_epoch"], row["drained"]) for row in rows]
 
     async def renew(self, epochs: Mapping[str, int]) -> Sequence[str]:
         """Renew these leases; returns the sessions that are no longer ours."""
-        rows = await self._database.fetch(_RENEW, self._replica, [*epochs], [*epochs.values()], self._lease)
+        rows = await self._database.read(_RENEW, self._replica, [*epochs], [*epochs.values()], self._lease)
         return sorted(epochs.keys() - {row["session_id"] for row in rows})
 
     async def release(self, epochs: Mapping[str, int]) -> None:
         """Let go of these leases."""
-        await self._database.fetch(_RELEASE, self._replica, [*epochs], [*epochs.values()])
+        await self._database.read(_RELEASE, self._replica, [*epochs], [*epochs.values()])
 
     async def due(self, limit: int) -> Sequence[str]:
         """Return sessions with a deadline that has passed."""
-        return [row["session_id"] for row in await self._database.fetch(_DUE, limit)]
+        return [row["session_id"] for row in await self._database.read(_DUE, limit)]
 
 
 class Presence:

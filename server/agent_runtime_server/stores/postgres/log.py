@@ -17,7 +17,7 @@ from agent_runtime_server.stores.base import (
     SessionRow,
     StoredEvent,
 )
-from agent_runtime_server.stores.postgres.database import Database
+from agent_runtime_server.stores.postgres.database import Database, Lost
 from agent_runtime_server.stores.postgres.writer import Writer
 
 _PAGE_BYTES = 2 << 20
@@ -47,7 +47,9 @@ _CREATE = """WITH made AS (
     FROM made, unnest($10::bigint[], $11::smallint[], $12::bytea[]) AS e (seq, kind, payload)
     RETURNING seq"""
 
-_EXISTING = f"""SELECT {_ROW} FROM sessions
+_EXISTING = f"""SELECT {_ROW},
+    (SELECT payload FROM session_events e WHERE e.session_id = s.session_id AND seq = 1) AS first
+    FROM sessions s
     WHERE session_id = $2 OR (tenant = $3 AND request_id = nullif($4, '')) LIMIT 1"""
 
 _UPDATE = f"""UPDATE sessions SET title = coalesce($4, title), labels = coalesce($5, labels),
@@ -79,34 +81,41 @@ class PostgresLog:
 
     async def create(self, new: NewSession) -> SessionRow | None:
         """Make a session; returns the one there already is by its id or request id, None when made."""
-        session = new.session
-        made = await self._database.fetchrow(
-            _CREATE, session.session_id, new.tenant, session.owner.SerializeToString(), new.request_id, session.title,
+        session, lost = new.session, False
+        arguments = (
+            session.session_id, new.tenant, session.owner.SerializeToString(), new.request_id, session.title,
             json.dumps(dict(session.labels)), session.state, session.SerializeToString(),
             session.create_time.ToDatetime(UTC), [event.seq for event in new.events],
             [event.kind for event in new.events], [event.payload for event in new.events],
         )  # fmt: skip
+        try:
+            made = await self._database.fetchrow(_CREATE, *arguments)
+        except Lost:
+            lost = True
+            made = await self._database.fetchrow(_CREATE, *arguments)
         if made is not None:
             return None
-        existing = await self._database.fetchrow(
+        existing = await self._database.read_row(
             _EXISTING, self._replica, session.session_id, new.tenant, new.request_id
         )
-        return None if existing is None else _session_row(existing)
+        if existing is None or (lost and existing["first"] == new.events[0].payload):
+            return None
+        return _session_row(existing)
 
     async def load(self, tenant: str, session_id: str) -> Loaded | None:
         """Return a session and its log in one round trip."""
-        row = await self._database.fetchrow(_LOAD, self._replica, session_id, tenant)
+        row = await self._database.read_row(_LOAD, self._replica, session_id, tenant)
         return None if row is None else Loaded(_session_row(row), row["events"] or [])
 
     async def row(self, tenant: str | None, session_id: str) -> SessionRow | None:
         """Return a session without its log."""
-        row = await self._database.fetchrow(_GET, self._replica, session_id, tenant)
+        row = await self._database.read_row(_GET, self._replica, session_id, tenant)
         return None if row is None else _session_row(row)
 
     async def list_sessions(self, query: SessionQuery) -> Sequence[SessionRow]:
         """Return a page of sessions, newest first."""
         moment, session_id = query.before or (None, None)
-        rows = await self._database.fetch(
+        rows = await self._database.read(
             _LIST, self._replica, query.tenant, moment, session_id, list(query.states),
             json.dumps(dict(query.labels or {})), query.limit,
         )  # fmt: skip
@@ -118,14 +127,13 @@ class PostgresLog:
     ) -> SessionRow | None:  # fmt: skip
         """Change what lies beside the log; None when there is no such session or the etag does not match."""
         encoded = None if labels is None else json.dumps(dict(labels))
-        row = await self._database.fetchrow(
-            _UPDATE, self._replica, session_id, etag, title, encoded, set_expire, expire_time, tenant
-        )
+        once = self._database.fetchrow if etag else self._database.read_row  # changing the row changes its etag
+        row = await once(_UPDATE, self._replica, session_id, etag, title, encoded, set_expire, expire_time, tenant)
         return None if row is None else _session_row(row)
 
     async def events(self, tenant: str, session_id: str, after_seq: int, limit: int) -> Sequence[StoredEvent]:
         """Return events with a higher seq, cut at about 2 MiB but never empty while there are any."""
-        rows = await self._database.fetch(_EVENTS, session_id, after_seq, limit, tenant)
+        rows = await self._database.read(_EVENTS, session_id, after_seq, limit, tenant)
         page: list[StoredEvent] = []
         size = 0
         for row in rows:
@@ -140,7 +148,7 @@ class PostgresLog:
     ) -> tuple[Sequence[tuple[StoredEvent, FeedPlace]], FeedPlace]:
         """Return events of all sessions behind a place, and the place behind the page."""
         end = await self.feed_end()
-        rows = await self._database.fetch(_FEED, tenant, place.xid, place.session_id, place.seq, end.xid, limit)
+        rows = await self._database.read(_FEED, tenant, place.xid, place.session_id, place.seq, end.xid, limit)
         page = [
             (
                 StoredEvent(row["seq"], row["kind"], row["payload"]),
@@ -152,20 +160,20 @@ class PostgresLog:
 
     async def feed_end(self) -> FeedPlace:
         """Return the place below which nothing can be committed any more."""
-        row = await self._database.fetchrow("SELECT (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint AS xid")
+        row = await self._database.read_row("SELECT (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint AS xid")
         assert row is not None, "a SELECT without FROM has a row"
         return FeedPlace(row["xid"])
 
     async def heads(self, session_ids: Sequence[str]) -> Mapping[str, int]:
         """Return the head seqs of these sessions."""
-        rows = await self._database.fetch(
+        rows = await self._database.read(
             "SELECT session_id, head_seq FROM sessions WHERE session_id = ANY ($1)", list(session_ids)
         )
         return {row["session_id"]: row["head_seq"] for row in rows}
 
     async def frame(self, scope: str, frame_id: str) -> tuple[int, bytes] | None:
         """Return the seq and digest of a known frame."""
-        row = await self._database.fetchrow(
+        row = await self._database.read_row(
             "SELECT seq, digest FROM frames WHERE scope = $1 AND frame_id = $2", scope, frame_id
         )
         return None if row is None else (row["seq"], row["digest"])

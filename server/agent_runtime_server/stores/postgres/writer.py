@@ -1,121 +1,161 @@
 """The group-commit writer: while one commit is in flight the next batch gathers.
 
 A lone append is written at once; a busy server writes those of hundreds of sessions in one transaction. Nobody is told
-anything before its commit.
+anything before its commit. When the answer to a commit is lost, what became of it is looked up before anybody is told.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from time import monotonic
+from typing import Final
 
 import asyncpg
 import structlog
 
 from agent_runtime_server.core.errors import Bug, StoreUnavailable
-from agent_runtime_server.core.observe import Observer
+from agent_runtime_server.core.observe import Batch, Observer
 from agent_runtime_server.stores.base import Append, Appended, Outcome
-from agent_runtime_server.stores.postgres.database import Database
+from agent_runtime_server.stores.postgres.database import Database, Lost, Unreached
+from agent_runtime_server.stores.postgres.queue import Bounds, Queue, Waiting
 
 _log = structlog.get_logger(__name__)
 
-_MOST_APPENDS = 256
-_MOST_BYTES = 8 << 20
-_OUTCOMES = {"done": Outcome.DONE, "conflict": Outcome.CONFLICT, "duplicate": Outcome.DUPLICATE}
+_OUTCOMES: Final = {"done": Outcome.DONE, "conflict": Outcome.CONFLICT, "duplicate": Outcome.DUPLICATE}
+_DOUBT_SECONDS: Final = 5.0  # a Postgres that restarts is back by then
+_LOOK_SECONDS: Final = 0.1
 
-_CONFLICT = Appended(Outcome.CONFLICT, 0, lease_mine=False)
+_CONFLICT: Final = Appended(Outcome.CONFLICT, 0, lease_mine=False)
 
 _APPEND = """SELECT * FROM append_events(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25,
     $26, $27, $28)"""
+
+_FOUND = """SELECT s.session_id, s.head_seq, s.lease_epoch, coalesce(s.lease_owner = $1, false) AS lease_mine,
+        (SELECT array_agg(e.payload ORDER BY e.seq) FROM session_events e
+         WHERE e.session_id = s.session_id AND e.seq > a.head AND e.seq <= a.new_head) AS events,
+        f.digest AS frame_digest
+    FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::text[])
+        AS a (session_id, head, new_head, scope, frame_id)
+    JOIN sessions s ON s.session_id = a.session_id
+    LEFT JOIN frames f ON f.scope = a.scope AND f.frame_id = a.frame_id"""
 
 
 class GoneError(Exception):
     """The session of an append does not exist."""
 
 
-@dataclass(slots=True)
-class _Waiting:
-    append: Append
-    size: int
-    answer: asyncio.Future[Appended]
-
-
 class Writer:
     """Commits appends in batches; `run` must run while it is used."""
 
-    def __init__(self, database: Database, replica: int, lease: timedelta, observer: Observer) -> None:
+    def __init__(
+        self, database: Database, replica: int, lease: timedelta, observer: Observer, bounds: Bounds | None = None
+    ) -> None:
         self._database = database
         self._replica = replica
         self._lease = lease
         self._observer = observer
-        self._queue: deque[_Waiting] = deque()
+        self._queue = Queue(bounds or Bounds())
         self._wake = asyncio.Event()
 
     async def append(self, append: Append) -> Appended:
-        """Commit one append with whatever else waits."""
-        size = sum(len(event.payload) for event in append.events)
-        waiting = _Waiting(append, size, asyncio.get_running_loop().create_future())
-        self._queue.append(waiting)
+        """Commit one append with whatever else waits; waits for room first when too much does."""
+        waiting = self._queue.put(append)
         self._wake.set()
         return await waiting.answer
 
     async def run(self) -> None:
         """Write batches until cancelled."""
+        batch: Sequence[Waiting] = ()
         try:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                while batch := self._next_batch():
+                while batch := self._queue.next_batch():
                     await self._commit(batch)
-        finally:
-            for waiting in self._queue:
-                _fail(waiting, StoreUnavailable("the writer has stopped"))
+        finally:  # nobody waits for an answer that does not come
+            for waiting in [*batch, *self._queue.everybody()]:
+                waiting.failed(StoreUnavailable("the writer has stopped"))
 
-    def _next_batch(self) -> list[_Waiting]:
-        """Take appends of distinct sessions, in order, up to the limits of one transaction."""
-        batch: list[_Waiting] = []
-        sessions: set[str] = set()
-        later: deque[_Waiting] = deque()
-        size = 0
-        while self._queue and len(batch) < _MOST_APPENDS and size < _MOST_BYTES:
-            waiting = self._queue.popleft()
-            if waiting.append.session_id in sessions:
-                later.append(waiting)
-                continue
-            sessions.add(waiting.append.session_id)
-            size += waiting.size
-            batch.append(waiting)
-        self._queue.extendleft(reversed(later))
-        return batch
-
-    async def _commit(self, batch: list[_Waiting]) -> None:
+    async def _commit(self, batch: Sequence[Waiting], *, again: bool = False) -> None:
         """Write a batch; one that fails on its data is halved until the culprit stands alone."""
         try:
             started = monotonic()
             answers = await self._write([waiting.append for waiting in batch])
-            self._observer.batch_committed(len(batch), monotonic() - started, len(self._queue))
+        except Unreached as error:
+            self._give_up(batch, error)
+        except Lost as lost:
+            await self._look_up(batch, lost, again=again)
         except StoreUnavailable as error:
             for waiting in batch:
-                _fail(waiting, error)
+                waiting.failed(error)
         except (asyncpg.PostgresError, ValueError, OverflowError) as error:
-            if len(batch) == 1 and _is_lost_race(error):
-                return _answer(batch[0], _CONFLICT)
-            if len(batch) == 1:
-                return _fail(batch[0], _unstorable(batch[0], error))
-            middle = len(batch) // 2
-            await self._commit(batch[:middle])
-            await self._commit(batch[middle:])
-        except asyncio.CancelledError:
-            for waiting in batch:
-                _fail(waiting, StoreUnavailable("the writer has stopped"))
-            raise
+            await self._isolate(batch, error, again=again)
         else:
+            self._observe(batch, started)
             for waiting in batch:
                 _answer(waiting, answers.get(waiting.append.session_id))
+
+    async def _isolate(self, batch: Sequence[Waiting], error: Exception, *, again: bool) -> None:
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            await self._commit(batch[:middle], again=again)
+            await self._commit(batch[middle:], again=again)
+        elif _is_lost_race(error):
+            batch[0].done(_CONFLICT)
+        else:
+            batch[0].failed(_unstorable(batch[0], error))
+
+    def _give_up(self, batch: Sequence[Waiting], error: StoreUnavailable) -> None:
+        """Tell everybody that Postgres is away, rather than let each batch find it out."""
+        for waiting in [*batch, *self._queue.everybody()]:
+            waiting.failed(error)
+
+    async def _look_up(self, batch: Sequence[Waiting], lost: Lost, *, again: bool) -> None:
+        """Find out what became of a batch whose answer was lost, and try once more what was not committed."""
+        try:
+            found = await self._found([waiting.append for waiting in batch])
+        except StoreUnavailable as error:
+            return self._give_up(batch, error)
+        left: list[Waiting] = []
+        for waiting in batch:
+            session_id = waiting.append.session_id
+            if session_id in found and found[session_id] is None:
+                left.append(waiting)
+            else:
+                _answer(waiting, found.get(session_id))
+        if not again and left:
+            return await self._commit(left, again=True)
+        for waiting in left:
+            waiting.failed(lost)
         return None
+
+    async def _found(self, appends: Sequence[Append]) -> Mapping[str, Appended | None]:
+        """Return what became of appends whose session is there, None for one that has not been committed."""
+        frames = [append.frame for append in appends]
+        arguments = (
+            [append.session_id for append in appends],
+            [append.head for append in appends],
+            [append.head + len(append.events) for append in appends],
+            [frame and frame.scope for frame in frames],
+            [frame and frame.frame_id for frame in frames],
+        )
+        by_session = {append.session_id: append for append in appends}
+        return {
+            row["session_id"]: _outcome(by_session[row["session_id"]], row)
+            for row in await self._patiently(_FOUND, self._replica, *arguments)
+        }
+
+    async def _patiently(self, sql: str, *arguments: object) -> Sequence[asyncpg.Record]:
+        """Read, and wait a little for a Postgres that comes back."""
+        until = monotonic() + _DOUBT_SECONDS
+        while True:
+            try:
+                return await self._database.read(sql, *arguments)
+            except StoreUnavailable:
+                if monotonic() > until:
+                    raise
+                await asyncio.sleep(_LOOK_SECONDS)
 
     async def _write(self, appends: Sequence[Append]) -> dict[str, Appended]:
         rows = await self._database.fetch(_APPEND, self._replica, self._lease, *_columns(appends))
@@ -130,6 +170,29 @@ class Writer:
             for row in rows
         }
 
+    def _observe(self, batch: Sequence[Waiting], started: float) -> None:
+        self._observer.batch_committed(
+            Batch(
+                appends=len(batch),
+                size=sum(waiting.size for waiting in batch),
+                seconds=monotonic() - started,
+                waited=started - min(waiting.since for waiting in batch),
+                left=self._queue.appends,
+                left_size=self._queue.size,
+            )
+        )
+
+
+def _outcome(append: Append, row: asyncpg.Record) -> Appended | None:
+    """Tell from what is stored whether an append was committed; None when it was not, and still can be."""
+    if append.events:
+        done = row["events"] == [event.payload for event in append.events]
+    else:
+        done = append.frame is not None and row["frame_digest"] == append.frame.digest
+    if done:
+        return Appended(Outcome.DONE, row["lease_epoch"], row["lease_mine"])
+    return None if row["head_seq"] == append.head else _CONFLICT
+
 
 def _is_lost_race(error: Exception) -> bool:
     """Tell whether deciding again finds out what others did: a deadlock, or a frame id used on two sessions at once."""
@@ -138,22 +201,17 @@ def _is_lost_race(error: Exception) -> bool:
     return isinstance(error, asyncpg.DeadlockDetectedError)
 
 
-def _unstorable(waiting: _Waiting, error: Exception) -> Bug:
+def _unstorable(waiting: Waiting, error: Exception) -> Bug:
     """Say whose append it is; the error's text holds what was to be stored, so it is not logged."""
     _log.error("an append cannot be stored", session_id=waiting.append.session_id, error=type(error).__name__)
     return Bug()
 
 
-def _answer(waiting: _Waiting, appended: Appended | None) -> None:
+def _answer(waiting: Waiting, appended: Appended | None) -> None:
     if appended is None:
-        _fail(waiting, GoneError(waiting.append.session_id))
-    elif not waiting.answer.done():
-        waiting.answer.set_result(appended)
-
-
-def _fail(waiting: _Waiting, error: Exception) -> None:
-    if not waiting.answer.done():
-        waiting.answer.set_exception(error)
+        waiting.failed(GoneError(waiting.append.session_id))
+    else:
+        waiting.done(appended)
 
 
 def _columns(appends: Sequence[Append]) -> list[list[object]]:

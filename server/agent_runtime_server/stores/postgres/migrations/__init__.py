@@ -7,6 +7,7 @@ from importlib.resources import files
 from agent_runtime_server.stores.postgres.database import Connection, Database
 
 _LOCK = 0x61676E74  # any number that is only ours
+_PATIENCE_SECONDS = 3600.0  # a large table takes its time
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS migrations (
@@ -45,11 +46,13 @@ def packaged() -> list[Migration]:
 async def migrate(database: Database) -> None:
     """Bring the schema up to this version; replicas that start together wait for each other."""
     async with database.connection() as connection:
-        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        await connection.execute("SET statement_timeout = 0")
+        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK, timeout=_PATIENCE_SECONDS)
         try:
             await _apply_missing(connection)
         finally:
             await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
+            await connection.execute("RESET statement_timeout")
 
 
 async def _apply_missing(connection: Connection) -> None:
@@ -65,7 +68,7 @@ async def _apply_missing(connection: Connection) -> None:
 
 async def _apply(connection: Connection, migration: Migration) -> None:
     async with connection.transaction():
-        await connection.execute(migration.sql)
+        await connection.execute(migration.sql, timeout=_PATIENCE_SECONDS)
         await connection.execute(
             "INSERT INTO migrations (number, name, sha256) VALUES ($1, $2, $3)",
             migration.number, migration.name, migration.sha256,

@@ -79,6 +79,33 @@ async def test_appends_of_one_session_keep_their_order(stores: Stores, database_
     assert [found.seq for found in await stores.log.events(TENANT, "s2", 0, 10)] == [1, 2, 3, 4, 5, 6]
 
 
+async def test_a_session_with_a_crowd_of_appends_holds_nobody_else_up(stores: Stores, database_url: str) -> None:
+    seen_by_other: list[int] = []
+
+    async def other() -> Appended:
+        appended = await stores.append("s3", 1)
+        seen_by_other.extend(stores.batches.sizes)
+        return appended
+
+    async with gathering(stores, database_url) as begin:
+        crowd = [begin(stores.append("s2", head)) for head in range(1, 1001)]
+        await turns()
+        begin(other())
+    assert {answer.outcome for task in crowd if isinstance(answer := task.result(), Appended)} == {Outcome.DONE}
+    assert len(await stores.log.events(TENANT, "s2", 0, 2000)) == 1001
+    assert seen_by_other == [1, 2], "it is in the next batch"
+
+
+async def test_each_batch_tells_what_it_held_and_what_is_left(stores: Stores, database_url: str) -> None:
+    async with gathering(stores, database_url) as begin:
+        for head in (1, 2):
+            begin(stores.append("s2", head, events=[event("s2", head + 1, bytes(100))]))
+    _, first, second = stores.batches.seen
+    assert (first.appends, first.size, first.left, first.left_size) == (1, 100, 1, 100)
+    assert (second.appends, second.left, second.left_size) == (1, 0, 0)
+    assert second.waited >= first.seconds >= 0
+
+
 async def test_the_size_of_a_transaction_is_bounded(stores: Stores, database_url: str) -> None:
     async with gathering(stores, database_url) as begin:
         for session_id in SESSIONS[1:7]:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,12 +25,14 @@ from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.reviews import Reviews
 from agent_runtime_server.engine.runner import Performer
 from agent_runtime_server.engine.session import Services
+from agent_runtime_server.entrance import entrance, listen, options
 from agent_runtime_server.llm.base import Model
 from agent_runtime_server.llm.openai import OpenAiModel
 from agent_runtime_server.mockllm.server import mock_server
 from agent_runtime_server.rpc.agents import AgentService
 from agent_runtime_server.rpc.chat import ChatService
 from agent_runtime_server.rpc.events import EventService
+from agent_runtime_server.rpc.gate import Gate
 from agent_runtime_server.rpc.health import Health
 from agent_runtime_server.rpc.hitl import HitlService
 from agent_runtime_server.rpc.probes import Prober
@@ -41,6 +43,7 @@ from agent_runtime_server.rpc.sessions import SessionService
 from agent_runtime_server.rpc.system import SystemService
 from agent_runtime_server.stores.postgres.approvals import PostgresApprovals
 from agent_runtime_server.stores.postgres.database import Database, open_database
+from agent_runtime_server.stores.postgres.keys import PostgresKeys
 from agent_runtime_server.stores.postgres.leases import PostgresLeases, Presence, announce
 from agent_runtime_server.stores.postgres.log import PostgresLog
 from agent_runtime_server.stores.postgres.migrations import migrate
@@ -53,15 +56,6 @@ _log = structlog.get_logger(__name__)
 
 MOCK_NOTICE = "The built-in mock model answers; set AGENT_RUNTIME_LLM_BASE_URL to reach a real one."
 
-_OPTIONS: Sequence[tuple[str, int]] = (
-    ("grpc.max_receive_message_length", 4 << 20),
-    ("grpc.max_send_message_length", 4 << 20),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-    ("grpc.so_reuseport", 0),
-)
 _MOCK_DELAY_MS = 8
 SERVICES = tuple(f"agent_runtime.v1.{name}Service" for name in ("Chat", "Hitl", "Session", "Event", "Agent", "System"))
 """Full names of what is served, in the order of their implementations."""
@@ -96,6 +90,7 @@ async def running(settings: Settings, host: str, port: int, metrics_port: int) -
         metrics = Metrics()
         stores = await _open_stores(stack, settings, metrics)
         model, notices = await _open_model(stack, settings)
+        gate = await stack.enter_async_context(entrance(settings, PostgresKeys(stores.database)))
         async with asyncio.TaskGroup() as tasks:
             replica = _replica(settings, stores, model, notices, tasks)
             metrics.watch("open_streams", "Streams of chats, reviewers and feeds.", lambda: replica.streams)
@@ -109,9 +104,10 @@ async def running(settings: Settings, host: str, port: int, metrics_port: int) -
                 tasks.create_task(replica.hub.run(), name="hub"),
                 tasks.create_task(replica.reviews.run(), name="reviews"),
                 tasks.create_task(prober.run(), name="probes"),
+                tasks.create_task(gate.streams.run(), name="credentials of streams"),
             ]
-            server = _server(replica, health, prober)
-            bound = _bind(server, host, port)
+            server = _server(settings, replica, gate, health, prober)
+            bound = listen(server, settings, host, port)
             await prober.probe_all()
             await server.start()
             try:
@@ -204,6 +200,7 @@ def _replica(
         client_idle_seconds=settings.client_idle_seconds,
         max_stream_age_seconds=settings.stream_seconds,
         notices=notices,
+        forbid_self_approval=settings.auth_forbid_self_approval,
     )
 
 
@@ -242,20 +239,12 @@ def _health(stores: Stores, model: Model, replica: Replica) -> tuple[Health, Pro
     return health, Prober(probes, health)
 
 
-def _server(replica: Replica, health: Health, prober: Prober) -> grpc.aio.Server:
-    server = grpc.aio.server(options=_OPTIONS)
-    ours = [handlers(name, service) for name, service in _services(replica, prober).items()]
+def _server(settings: Settings, replica: Replica, gate: Gate, health: Health, prober: Prober) -> grpc.aio.Server:
+    server = grpc.aio.server(options=options(settings))
+    ours = [handlers(name, service, gate=gate) for name, service in _services(replica, prober).items()]
     reflection = Reflection((*SERVICES, "grpc.health.v1.Health"))
     server.add_generic_rpc_handlers((*ours, health.handler(), *reflection.handlers()))
     return server
-
-
-def _bind(server: grpc.aio.Server, host: str, port: int) -> int:
-    """Return the port the server listens on."""
-    try:
-        return server.add_insecure_port(f"{host}:{port}")
-    except RuntimeError as error:
-        raise OSError(f"cannot listen on {host}:{port}: is something else there? choose another --port") from error
 
 
 async def _keep_presence(presence: Presence) -> None:

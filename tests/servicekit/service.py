@@ -1,5 +1,6 @@
 """Every service of a server behind its generated stub."""
 
+from functools import partial
 from typing import Any
 
 import grpc.aio
@@ -23,19 +24,36 @@ STANDARD_TOOLS = (
 )  # fmt: skip
 
 
+class _Stub:
+    """A generated stub whose calls carry metadata."""
+
+    def __init__(self, stub: Any, metadata: tuple[tuple[str, str], ...]) -> None:
+        self._stub = stub
+        self._metadata = metadata
+
+    def __getattr__(self, method: str) -> Any:
+        return partial(getattr(self._stub, method), metadata=self._metadata)
+
+
 class Service:
     """A connection to a server, with nothing of the client library between."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(
+        self, target: str, token: str | None = None, *, channel_credentials: grpc.ChannelCredentials | None = None
+    ) -> None:
         self.target = target
-        self.channel = grpc.aio.insecure_channel(target)
+        if channel_credentials is None:
+            self.channel = grpc.aio.insecure_channel(target)
+        else:
+            self.channel = grpc.aio.secure_channel(target, channel_credentials)
+        metadata = () if token is None else (("authorization", f"Bearer {token}"),)
         # The stubs' types do not know the asyncio kind of every method.
-        self.chat_service: Any = chat_service_pb2_grpc.ChatServiceStub(self.channel)
-        self.hitl_service: Any = hitl_service_pb2_grpc.HitlServiceStub(self.channel)
-        self.sessions: Any = session_service_pb2_grpc.SessionServiceStub(self.channel)
-        self.events: Any = event_service_pb2_grpc.EventServiceStub(self.channel)
-        self.agents: Any = agent_service_pb2_grpc.AgentServiceStub(self.channel)
-        self.system: Any = system_service_pb2_grpc.SystemServiceStub(self.channel)
+        self.chat_service: Any = _Stub(chat_service_pb2_grpc.ChatServiceStub(self.channel), metadata)
+        self.hitl_service: Any = _Stub(hitl_service_pb2_grpc.HitlServiceStub(self.channel), metadata)
+        self.sessions: Any = _Stub(session_service_pb2_grpc.SessionServiceStub(self.channel), metadata)
+        self.events: Any = _Stub(event_service_pb2_grpc.EventServiceStub(self.channel), metadata)
+        self.agents: Any = _Stub(agent_service_pb2_grpc.AgentServiceStub(self.channel), metadata)
+        self.system: Any = _Stub(system_service_pb2_grpc.SystemServiceStub(self.channel), metadata)
         self.health: Any = health_pb2_grpc.HealthStub(self.channel)
 
     async def new_session(self, agent_id: str = "coder") -> str:

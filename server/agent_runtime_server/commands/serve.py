@@ -1,7 +1,6 @@
 """`agent-runtime serve`: the service."""
 
 import asyncio
-import ipaddress
 import os
 import signal
 import sys
@@ -18,6 +17,7 @@ from agent_runtime_server.app import running
 from agent_runtime_server.core.errors import ServiceError
 from agent_runtime_server.core.settings import Settings
 from agent_runtime_server.embedded import EmbeddedError
+from agent_runtime_server.entrance import check_address
 from agent_runtime_server.stores.postgres.migrations import MigrationError
 from agent_runtime_server.telemetry import logs
 
@@ -37,8 +37,9 @@ def serve(
     where it serves.
     """
     try:
-        _check_address(host, (port, metrics_port), insecure=insecure)
+        _check_ports(port, metrics_port)
         settings = Settings()
+        check_address(settings, host, insecure=insecure)
         logs.configure(settings.log_level)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(settings, host, port, metrics_port, stop_on_stdin_close=stop_on_stdin_close))
@@ -50,18 +51,9 @@ def serve(
         raise SystemExit(f"agent-runtime serve: {error}") from error
 
 
-def _check_address(host: str, ports: tuple[int, ...], *, insecure: bool) -> None:
+def _check_ports(*ports: int) -> None:
     if any(not 0 <= port <= 65535 for port in ports):
         raise ValueError("--port and --metrics-port must be between 0 and 65535")
-    if not insecure and not _is_loopback(host):
-        raise ValueError(f"--host {host} is reachable from outside: without TLS and credentials this needs --insecure")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _loop_factory() -> "Callable[[], asyncio.AbstractEventLoop] | None":

@@ -1,11 +1,15 @@
 """Settings: environment variables `AGENT_RUNTIME_*`, and a `.env` in the current directory."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from agent_runtime_server.core.principal import Role
 
 
 class TimeoutAction(StrEnum):
@@ -14,6 +18,21 @@ class TimeoutAction(StrEnum):
     REJECT = "reject"
     APPROVE = "approve"
     WAIT = "wait"
+
+
+class AuthMode(StrEnum):
+    """Whether callers have to say who they are."""
+
+    OFF = "off"
+    REQUIRED = "required"
+
+
+class Identity(BaseModel):
+    """Whose a client certificate is."""
+
+    tenant: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    subject: str = Field(min_length=1, max_length=256)
+    roles: frozenset[Role]
 
 
 class Settings(BaseSettings):
@@ -46,4 +65,37 @@ class Settings(BaseSettings):
 
     drain_seconds: float = Field(2, ge=0, le=30, description="time streams have to leave at shutdown")
 
+    auth_mode: AuthMode = Field(AuthMode.OFF, description="whether callers need credentials")
+    auth_forbid_self_approval: bool = Field(False, description="nobody approves calls of their own session or turn")
+    auth_jwt_jwks_url: str | None = Field(None, description="where the keys of the token issuer are; allows tokens")
+    auth_jwt_issuer: str = Field("", description="what the claim iss of a token must be")
+    auth_jwt_audience: str = Field("", description="what the claim aud of a token must be or hold")
+    auth_jwt_tenant_claim: str = Field("tenant", description="claim that names the tenant; dots lead into nested ones")
+    auth_jwt_subject_claim: str = Field("sub", description="claim that names the subject")
+    auth_jwt_roles_claim: str = Field("roles", description="claim that lists the roles")
+    auth_jwt_tenant: str = Field("", description="tenant of tokens that name none", pattern=r"^[A-Za-z0-9._-]{0,64}$")
+    auth_certificates: Mapping[str, Identity] = Field(
+        {}, description='JSON: a name in a client certificate to {"tenant", "subject", "roles"}'
+    )
+
+    tls_cert_file: Path | None = Field(None, description="certificate chain, PEM; read anew when it changes")
+    tls_key_file: Path | None = Field(None, description="its key, PEM")
+    tls_client_ca_file: Path | None = Field(None, description="authorities of client certificates, then needed by all")
+
+    max_connections: int = Field(20_000, gt=0, description="most connections at a time")
+    max_streams: int = Field(20_000, ge=0, description="most streams at a time; 0 is no limit")
+    max_streams_per_caller: int | None = Field(
+        None, ge=0, description="most streams of one subject; 0 is no limit, unset 1000 where there is auth"
+    )
+    max_streams_per_connection: int = Field(0, ge=0, description="most streams of one connection; 0 is no limit")
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="what is logged")
+
+    @field_validator("auth_jwt_jwks_url")
+    @classmethod
+    def _is_safe(cls, url: str | None) -> str | None:
+        """Keys that anybody on the way could replace would let anybody in."""
+        parts = urlsplit(url or "https://")
+        if parts.scheme != "https" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+            raise ValueError("must begin with https:// (http:// is for this machine only)")
+        return url

@@ -31,6 +31,7 @@ class _Attachment:
     session: Session
     feed: Feed
     sender: frames.Sender
+    who: Principal
     progress: list[float] = field(default_factory=list)
 
 
@@ -50,6 +51,8 @@ class ChatService:
             raise invalid("frame", "frame.durable", f"{kind} needs a stream; send it on Chat")
         require_frame_id(frame.frame_id)
         who = principal(call)
+        if kind == "approval_decision":
+            await self._replica.may_decide(who, frame.approval_decision)
         session = await self._replica.hub.session(request.session_id, who.tenant)
         sender = frames.Sender(who.actor(v1.ACTOR_KIND_USER), request.client_id, frame.frame_id)
         committed = await intake.submit(session, self._replica.services.approvals, sender, frame)
@@ -62,6 +65,7 @@ class ChatService:
         who = principal(call)
         session = await self._replica.hub.session(hello.session_id, who.tenant, latest=True)
         welcome, attachment = await self._attach(session, hello, who)
+        call.stream.on_end(attachment.feed.answer, attachment.feed.end)
         reader = self._replica.tasks.create_task(self._read(requests, attachment), name=f"read {call.correlation_id}")
         try:
             with self._replica.stream():
@@ -107,7 +111,7 @@ class ChatService:
             replica_id=self._replica.replica_id,
             notices=self._replica.notices,
         )
-        return welcome, _Attachment(session, feed, sender)
+        return welcome, _Attachment(session, feed, sender, who)
 
     async def _read(self, requests: AsyncIterator[Incoming], attachment: _Attachment) -> None:
         """Take frames one at a time, until the client has no more or breaks the rules of the stream."""
@@ -150,6 +154,8 @@ class ChatService:
             attachment.feed.answer(acks.rejected(request.frame_id, error))
 
     async def _commit(self, request: v1.ChatRequest, attachment: _Attachment) -> v1.FrameAck:
+        if request.HasField("approval_decision"):
+            await self._replica.may_decide(attachment.who, request.approval_decision)
         before = attachment.sender
         sender = frames.Sender(before.actor, before.client_id, request.frame_id, observer=before.observer)
         committed = await intake.submit(attachment.session, self._replica.services.approvals, sender, request)

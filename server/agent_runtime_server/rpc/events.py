@@ -4,9 +4,10 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 from agent_runtime import v1
-from agent_runtime_server.core.errors import StoreUnavailable
+from agent_runtime_server.core.errors import ServiceError, StoreUnavailable
 from agent_runtime_server.engine.feed import Wanted, heartbeat
 from agent_runtime_server.rpc import wire
 from agent_runtime_server.rpc.chat import check_position
@@ -14,12 +15,21 @@ from agent_runtime_server.rpc.pages import make_token, read_token
 from agent_runtime_server.rpc.principal import principal
 from agent_runtime_server.rpc.replica import Replica, draining
 from agent_runtime_server.rpc.service import Call, Outgoing
+from agent_runtime_server.rpc.streams import OpenStream
 from agent_runtime_server.stores.base import FeedPlace, StoredEvent
 
 _BOUND_TO = "events"
 _PAGE = 500
 _POLL_SECONDS = 1.0
 _KINDS = {name.name: name.number for name in v1.SessionEvent.DESCRIPTOR.oneofs_by_name["payload"].fields}
+
+
+@dataclass(slots=True)
+class _Notices:
+    """What a feed over all sessions is to be told."""
+
+    farewells: list[v1.GoAway] = field(default_factory=list)
+    errors: list[ServiceError] = field(default_factory=list)
 
 
 class EventService:
@@ -33,18 +43,20 @@ class EventService:
         self._replica.refuse_draining()
         kinds = _wanted_kinds(request)
         tenant = principal(call).tenant
-        frames = self._one(request, tenant, kinds) if request.session_id else self._all(request, tenant, kinds)
+        feed = self._one if request.session_id else self._all
+        frames = feed(request, tenant, kinds, call.stream)
         with self._replica.stream():
             async for frame in frames:
                 yield frame
 
     async def _one(
-        self, request: v1.SubscribeEventsRequest, tenant: str, kinds: Collection[int]
+        self, request: v1.SubscribeEventsRequest, tenant: str, kinds: Collection[int], stream: OpenStream
     ) -> AsyncGenerator[Outgoing, None]:
         session = await self._replica.hub.session(request.session_id, tenant, latest=True)
         state = await session.load()
         check_position(session.oldest_seq, state.head_seq, request.after_seq)
         feed = session.follow(Wanted(request.after_seq, request.include_deltas, kinds=kinds, progress=False))
+        stream.on_end(feed.answer, feed.end)
         try:
             async for item in feed:
                 frame = wire.feed_frame(item)
@@ -54,11 +66,13 @@ class EventService:
             session.leave(feed)
 
     async def _all(
-        self, request: v1.SubscribeEventsRequest, tenant: str, kinds: Collection[int]
+        self, request: v1.SubscribeEventsRequest, tenant: str, kinds: Collection[int], stream: OpenStream
     ) -> AsyncGenerator[Outgoing, None]:
         log = self._replica.services.log
         place = _place(request.resume_token) if request.resume_token else await log.feed_end()
         last_sent, told, warned = time.monotonic(), False, False
+        notices = _Notices()
+        stream.on_end(notices.farewells.append, notices.errors.append)
         while not self._replica.ending.is_set():
             page: Sequence[tuple[StoredEvent, FeedPlace]] = ()
             with suppress(StoreUnavailable):  # which it may be for a while; the stream stays
@@ -69,6 +83,10 @@ class EventService:
                     yield wire.feed_event(event, _token(event_place))
             if len(page) == _PAGE:
                 continue
+            if notices.errors:
+                raise notices.errors[0]
+            while notices.farewells:
+                yield v1.SubscribeEventsResponse(resume_token=_token(place), go_away=notices.farewells.pop())
             if self._replica.go_away is not None and not warned:
                 warned = True
                 yield v1.SubscribeEventsResponse(resume_token=_token(place), go_away=self._replica.go_away)

@@ -15,9 +15,10 @@ from agent_runtime_server.engine import frames, intake, reviews
 from agent_runtime_server.engine.feed import heartbeat
 from agent_runtime_server.engine.session import Committed
 from agent_runtime_server.rpc import acks
+from agent_runtime_server.rpc.access import DECIDE, may
 from agent_runtime_server.rpc.hello import first_frame
 from agent_runtime_server.rpc.pages import fingerprint, fitting, make_token, page_size, read_place, read_token
-from agent_runtime_server.rpc.principal import principal
+from agent_runtime_server.rpc.principal import Principal, principal
 from agent_runtime_server.rpc.replica import Replica, draining
 from agent_runtime_server.rpc.service import BadFrame, Call, Incoming, Outgoing
 from agent_runtime_server.rpc.validation import require_frame_id, validate
@@ -34,6 +35,7 @@ _RETRY_SECONDS = 1.0
 class _Desk:
     """One reviewer's stream: what its reader and its writer share."""
 
+    who: Principal
     reviewer: reviews.Reviewer
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     room: asyncio.Event = field(default_factory=asyncio.Event)
@@ -63,6 +65,10 @@ class _Desk:
         self.stale = True
         self.wake.set()
 
+    def leave(self, go_away: v1.GoAway) -> None:
+        """Tell the reviewer to come back on another stream."""
+        self.answer(v1.HitlResponse(go_away=go_away))
+
     def end(self, error: ServiceError) -> None:
         """End the stream."""
         self.error = self.error or error
@@ -78,13 +84,13 @@ class HitlService:
 
     async def get_approval(self, request: v1.GetApprovalRequest, call: Call) -> v1.GetApprovalResponse:
         """Return one approval."""
-        return v1.GetApprovalResponse(approval=await self._get(principal(call).tenant, request.approval_id))
+        return v1.GetApprovalResponse(approval=await self._get(principal(call), request.approval_id))
 
-    async def _get(self, tenant: str, approval_id: str) -> v1.Approval:
-        listed = await self._store.get(tenant, approval_id)
+    async def _get(self, who: Principal, approval_id: str) -> v1.Approval:
+        listed = await self._store.get(who.tenant, approval_id)
         if listed is None:
             raise intake.approval_not_found(approval_id)
-        return shown(listed.approval)
+        return shown(listed.approval, who)
 
     async def list_approvals(self, request: v1.ListApprovalsRequest, call: Call) -> v1.ListApprovalsResponse:
         """Return a page of approvals, newest first."""
@@ -92,10 +98,11 @@ class HitlService:
         bound_to = fingerprint(request, "page_token", "page_size")
         states = request.states or [v1.APPROVAL_STATE_PENDING]
         place = read_place(request.page_token, bound_to)
+        who = principal(call)
         page = await self._store.list_approvals(
-            query(principal(call).tenant, request.filter, states=states, limit=limit + 1, before=place)
+            query(who.tenant, request.filter, states=states, limit=limit + 1, before=place)
         )
-        approvals = fitting([shown(listed.approval) for listed in page[:limit]])
+        approvals = fitting([shown(listed.approval, who) for listed in page[:limit]])
         response = v1.ListApprovalsResponse(approvals=approvals)
         if len(page) > len(approvals):
             last = page[len(approvals) - 1]
@@ -107,8 +114,9 @@ class HitlService:
         """Decide without a stream."""
         who = principal(call)
         reviewer = reviews.Reviewer(who.tenant, who.actor(v1.ACTOR_KIND_REVIEWER))
+        await self._replica.may_decide(who, request.decision)
         await self._decide(reviewer, request.request_id, request.decision)
-        return v1.DecideApprovalResponse(approval=await self._get(who.tenant, request.decision.approval_id))
+        return v1.DecideApprovalResponse(approval=await self._get(who, request.decision.approval_id))
 
     async def _decide(self, reviewer: reviews.Reviewer, frame_id: str, decision: v1.ApprovalDecision) -> Committed:
         frame = Frame(reviewer.scope, frame_id, intake.digest(decision))
@@ -127,7 +135,8 @@ class HitlService:
         who = principal(call)
         bound_to = fingerprint(hello.filter)
         resume_xid = int(read_token(hello.resume_token, bound_to, (int,))[0]) if hello.resume_token else None
-        desk = _Desk(reviews.Reviewer(who.tenant, who.actor(v1.ACTOR_KIND_REVIEWER)))
+        desk = _Desk(who, reviews.Reviewer(who.tenant, who.actor(v1.ACTOR_KIND_REVIEWER)))
+        call.stream.on_end(desk.leave, desk.end)
         reader = self._replica.tasks.create_task(self._read(requests, desk), name=f"read {call.correlation_id}")
         try:
             welcome = v1.HitlWelcome(
@@ -151,7 +160,7 @@ class HitlService:
         everything = query(desk.reviewer.tenant, selected, states=[v1.APPROVAL_STATE_PENDING])
         position = await self._replica.reviews.start(resume_xid)
         async for approval in self._backlog(everything, position, whole=resume_xid is None):
-            yield v1.HitlResponse(approval=shown(approval))
+            yield v1.HitlResponse(approval=shown(approval, desk.who))
         yield v1.HitlResponse(resume_token=make_token(bound_to, (position.xid,)), caught_up=v1.CaughtUp())
         last_sent, warned = time.monotonic(), False
         while True:
@@ -159,10 +168,10 @@ class HitlService:
             for approval in await self._changes(desk, everything, position):
                 last_sent = time.monotonic()
                 token = make_token(bound_to, (position.xid,))
-                yield v1.HitlResponse(resume_token=token, approval=shown(approval))
+                yield v1.HitlResponse(resume_token=token, approval=shown(approval, desk.who))
             if self._replica.go_away is not None and not warned:
                 warned = True
-                desk.answer(v1.HitlResponse(go_away=self._replica.go_away))
+                desk.leave(self._replica.go_away)
             while desk.answers:
                 last_sent = time.monotonic()
                 yield desk.next_answer()
@@ -249,13 +258,15 @@ class HitlService:
             if kind == "ping":
                 desk.answer(v1.HitlResponse(heartbeat=heartbeat(0, request.ping.nonce)))
             else:
-                ack = acks.accepted(request.frame_id, await self._commit(request, desk.reviewer))
+                ack = acks.accepted(request.frame_id, await self._commit(request, desk))
                 desk.answer(v1.HitlResponse(frame_ack=ack))
         except ServiceError as error:
             desk.answer(v1.HitlResponse(frame_ack=acks.rejected(request.frame_id, error)))
 
-    async def _commit(self, request: v1.HitlRequest, reviewer: reviews.Reviewer) -> Committed:
+    async def _commit(self, request: v1.HitlRequest, desk: _Desk) -> Committed:
+        reviewer = desk.reviewer
         if request.HasField("decision"):
+            await self._replica.may_decide(desk.who, request.decision)
             return await self._decide(reviewer, request.frame_id, request.decision)
         keep = request.HasField("claim")
         approval_id = request.claim.approval_id if keep else request.release.approval_id
@@ -265,9 +276,9 @@ class HitlService:
         return committed
 
 
-def shown(approval: v1.Approval) -> v1.Approval:
-    """Return an approval as the caller sees it; without credentials everybody may decide."""
-    approval.decidable_by_caller = approval.state == v1.APPROVAL_STATE_PENDING
+def shown(approval: v1.Approval, who: Principal) -> v1.Approval:
+    """Return an approval as the caller sees it."""
+    approval.decidable_by_caller = approval.state == v1.APPROVAL_STATE_PENDING and may(who, DECIDE)
     return approval
 
 

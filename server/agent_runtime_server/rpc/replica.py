@@ -8,9 +8,12 @@ from datetime import timedelta
 
 from agent_runtime import v1
 from agent_runtime_server.core.errors import CallerError
+from agent_runtime_server.core.principal import Principal
 from agent_runtime_server.engine.hub import Hub
 from agent_runtime_server.engine.reviews import Reviews
 from agent_runtime_server.engine.session import Services
+from agent_runtime_server.rpc.access import require
+from agent_runtime_server.rpc.own_calls import refuse_own
 from agent_runtime_server.rpc.service import MAX_FRAME_BYTES
 
 PROTOCOL_VERSION = 1
@@ -31,6 +34,7 @@ class Replica:
     max_stream_age_seconds: float = 3300
     hello_seconds: float = 10
     notices: tuple[str, ...] = ()
+    forbid_self_approval: bool = False
     go_away: v1.GoAway | None = None
     streams: int = 0
     ending: asyncio.Event = field(default_factory=asyncio.Event)
@@ -61,6 +65,12 @@ class Replica:
         """Refuse a new stream while this replica shuts down."""
         if self.draining:
             raise draining()
+
+    async def may_decide(self, who: Principal, decision: v1.ApprovalDecision) -> None:
+        """Raise unless the caller may make this decision."""
+        require(who, "ChatRequest.approval_decision")
+        if self.forbid_self_approval and decision.verdict != v1.APPROVAL_VERDICT_REJECT:
+            await refuse_own(self.services, who, decision.approval_id)
 
     def protocol_version(self, asked: int) -> int:
         """Return the behaviour version in force for a client that implements `asked`."""

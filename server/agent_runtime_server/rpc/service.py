@@ -13,8 +13,8 @@ the implementation's generator always sees CancelledError, also at a `yield`, pe
 import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import grpc.aio
@@ -27,7 +27,11 @@ from google.protobuf.message_factory import GetMessageClass
 from agent_runtime import v1
 from agent_runtime_server.core.errors import Bug, CallerError, ServiceError, invalid
 from agent_runtime_server.core.ids import new_id
+from agent_runtime_server.core.principal import LOCAL, Principal
+from agent_runtime_server.rpc.access import ACCESS, PACKAGE
+from agent_runtime_server.rpc.gate import Gate
 from agent_runtime_server.rpc.status import abort
+from agent_runtime_server.rpc.streams import OpenStream
 from agent_runtime_server.rpc.validation import validate
 
 MAX_FRAME_BYTES: Final = 3 << 19
@@ -59,8 +63,10 @@ class Call:
     peer: str
     metadata: Mapping[str, str]
     """Text metadata by lower-case key; the first value of each."""
-    principal: object | None = None
-    """Who calls; nobody has asked yet while it is None."""
+    principal: Principal = LOCAL
+    """Who calls."""
+    stream: OpenStream = field(default_factory=OpenStream)
+    """The stream of a streaming RPC, for whoever writes to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,7 @@ def handlers(
     service: str | ServiceDescriptor,
     implementation: object,
     *,
+    gate: Gate | None = None,
     logger: Logger | None = None,
     max_frame_bytes: int = MAX_FRAME_BYTES,
 ) -> grpc.GenericRpcHandler:
@@ -99,18 +106,24 @@ def handlers(
     Server streaming: `async def subscribe_events(request, call)` with `yield`, the request likewise.
     Two-way streaming: `async def chat(requests, call)` with `yield`; `requests` yields messages, not validated
     because frames have answers of their own, and a BadFrame for what is no acceptable message.
+    Without a gate the service is open to everybody.
     """
     log = logger or structlog.get_logger(__name__)
     descriptor = descriptor_pool.Default().FindServiceByName(service) if isinstance(service, str) else service
-    edges = [_Edge(method, implementation, log, max_frame_bytes) for method in descriptor.methods]
+    edges = [_Edge(method, implementation, gate, log, max_frame_bytes) for method in descriptor.methods]
     return grpc.method_handlers_generic_handler(descriptor.full_name, {edge.name: edge.handler() for edge in edges})
 
 
 class _Edge:
     """One RPC between grpc and the implementation."""
 
-    def __init__(self, method: MethodDescriptor, implementation: object, log: Logger, max_bytes: int) -> None:
+    def __init__(
+        self, method: MethodDescriptor, implementation: object, gate: Gate | None, log: Logger, max_bytes: int
+    ) -> None:
+        if gate is not None and method.full_name.removeprefix(PACKAGE) not in ACCESS:
+            raise LookupError(f"{method.full_name} is not in the table of who may call what")
         self.name = method.name
+        self._gate = gate
         self._descriptor = method
         self._behaviour: Any = getattr(implementation, snake_case(method.name))
         self._parse = parser(GetMessageClass(method.input_type), max_bytes)
@@ -127,6 +140,7 @@ class _Edge:
     async def _unary(self, request: Incoming, context: "AnyContext") -> Outgoing:
         call = await self._begin(context)
         try:
+            await self._admit(call, context)
             response: Outgoing = await self._behaviour(_accepted(request), call)
         except Exception as error:  # noqa: BLE001 # the seam: what passes here would be sent to the caller as text
             return await abort(context, self._failure(error, call), correlation_id=call.correlation_id)
@@ -138,9 +152,11 @@ class _Edge:
         call = await self._begin(context)
         responses: AsyncGenerator[Outgoing, None] | None = None
         try:
-            responses = self._behaviour(_accepted(source) if isinstance(source, Incoming) else source, call)
-            async for response in responses:
-                yield response
+            await self._admit(call, context)
+            with self._counted(call) as call.stream:
+                responses = self._behaviour(_accepted(source) if isinstance(source, Incoming) else source, call)
+                async for response in responses:
+                    yield response
         except GeneratorExit:
             if responses is not None:
                 await self._cancel(responses, call)
@@ -154,6 +170,13 @@ class _Edge:
         structlog.contextvars.bind_contextvars(correlation_id=call.correlation_id)
         await context.send_initial_metadata(((CORRELATION_ID, call.correlation_id),))
         return call
+
+    async def _admit(self, call: Call, context: "AnyContext") -> None:
+        if self._gate is not None:
+            call.principal = await self._gate.admit(call.method, call.metadata, context)
+
+    def _counted(self, call: Call) -> AbstractContextManager[OpenStream]:
+        return nullcontext(call.stream) if self._gate is None else self._gate.stream(call.principal, call.peer)
 
     async def _cancel(self, responses: AsyncGenerator[Outgoing, None], call: Call) -> None:
         structlog.contextvars.bind_contextvars(correlation_id=call.correlation_id)

@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import Protocol
 
 from agent_runtime import v1
+from agent_runtime_server.core.principal import Role
 
 
 class LeaseAction(IntEnum):
@@ -160,6 +161,25 @@ class Taken:
     drained: bool
 
 
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """An API key as it is kept: not the key itself, but its digest and whose it is."""
+
+    key_id: str
+    digest: bytes
+    tenant: str
+    subject: str
+    display_name: str
+    roles: frozenset[Role]
+    create_time: datetime | None = None
+    expire_time: datetime | None = None
+    revoke_time: datetime | None = None
+
+    def is_good(self, now: float) -> bool:
+        """Tell whether the key opens anything at this time."""
+        return self.revoke_time is None and (self.expire_time is None or self.expire_time.timestamp() > now)
+
+
 class EventLog(Protocol):
     """Sessions and their logs."""
 
@@ -258,6 +278,18 @@ class Leases(Protocol):
 
     async def due(self, limit: int) -> Sequence[str]:
         """Return sessions with a deadline that has passed."""
+        ...
+
+
+class KeyStore(Protocol):
+    """API keys, as far as a server asks for them."""
+
+    async def get(self, key_id: str) -> KeyRow | None:
+        """Return one key, revoked or not, or None."""
+        ...
+
+    async def good(self, key_ids: Sequence[str]) -> frozenset[str]:
+        """Return those of these keys that exist and are not revoked."""
         ...
 
 

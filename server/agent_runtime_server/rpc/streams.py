@@ -1,0 +1,162 @@
+"""The streams that are open here: how many each caller holds, and whether their credentials still are good."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final, Protocol, TypeVar
+
+import structlog
+
+from agent_runtime import v1
+from agent_runtime_server.auth.errors import credentials_invalid, expired
+from agent_runtime_server.core.errors import CallerError, ServiceError
+from agent_runtime_server.core.principal import LOCAL, Principal
+
+_log = structlog.get_logger(__name__)
+
+_WARNING_SECONDS: Final = 60.0  # before credentials expire
+_LOOK_SECONDS: Final = 1.0
+_REVOKED_SECONDS: Final = 5.0
+_RETRY_SECONDS: Final = 5
+
+T = TypeVar("T")
+Say = Callable[[v1.GoAway], None]
+End = Callable[[ServiceError], None]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """Most streams at a time; 0 is no limit."""
+
+    total: int = 0
+    per_caller: int = 0
+    per_connection: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class OpenStream:
+    """One stream; whoever writes to it says how to tell its client something and how to end it."""
+
+    caller: Principal = LOCAL
+    connection: str = ""
+    warned: bool = False
+    _say: Say | None = None
+    _end: End | None = None
+    _error: ServiceError | None = None
+
+    def on_end(self, say: Say, end: End) -> None:
+        """Call these when its credentials are about to expire, and when they are good no more."""
+        self._say, self._end = say, end
+        if self._error is not None:
+            end(self._error)
+
+    def warn(self, go_away: v1.GoAway) -> None:
+        """Tell the client to come back with fresh credentials."""
+        if self._say is not None:
+            self.warned = True
+            self._say(go_away)
+
+    def end(self, error: ServiceError) -> None:
+        """End the stream, or as soon as somebody writes to it."""
+        self._error = error
+        if self._end is not None:
+            self._end(error)
+
+
+class Callers(Protocol):
+    """Whoever knows which credentials are good no more."""
+
+    async def lost(self, callers: Iterable[Principal]) -> frozenset[str]:
+        """Return the ids of those callers' keys that are good no more."""
+        ...
+
+
+@dataclass(slots=True)
+class Streams:
+    """All open streams of this replica; `run` must run while it is used."""
+
+    limits: StreamLimits = field(default_factory=StreamLimits)
+    callers: Callers | None = None
+    clock: Callable[[], float] = time.time
+    _open: set[OpenStream] = field(default_factory=set)
+    _by_caller: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _by_connection: Counter[str] = field(default_factory=Counter)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @contextmanager
+    def opened(self, caller: Principal, connection: str) -> Iterator[OpenStream]:
+        """Count a stream while the block runs; raises TOO_MANY_STREAMS."""
+        holder = (caller.tenant, caller.subject)
+        self._refuse(self.limits.total, len(self._open), "this replica holds")
+        self._refuse(self.limits.per_caller, self._by_caller[holder], "these credentials hold")
+        self._refuse(self.limits.per_connection, self._by_connection[connection], "this connection holds")
+        stream = OpenStream(caller, connection)
+        self._open.add(stream)
+        self._by_caller[holder] += 1
+        self._by_connection[connection] += 1
+        try:
+            yield stream
+        finally:
+            self._open.discard(stream)
+            _count_down(self._by_caller, holder)
+            _count_down(self._by_connection, connection)
+
+    def _refuse(self, most: int, held: int, who: str) -> None:
+        if most and held >= most:
+            raise CallerError(
+                v1.ERROR_REASON_TOO_MANY_STREAMS,
+                f"{who} {held} streams already, and {most} are the most; close some",
+                metadata={"most": str(most)},
+                retry_delay=timedelta(seconds=_RETRY_SECONDS),
+            )
+
+    async def run(self) -> None:
+        """Warn and end streams as their credentials expire or are revoked, until cancelled."""
+        asked = time.monotonic()
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            self.expire()
+            if time.monotonic() - asked >= _REVOKED_SECONDS:
+                asked = time.monotonic()
+                await self.revoke()
+
+    def expire(self) -> None:
+        """Warn the streams whose credentials are about to expire, end those whose have."""
+        now = self.clock()
+        for stream in [one for one in self._open if one.caller.expires is not None]:
+            assert stream.caller.expires is not None, "as was asked for"
+            left = stream.caller.expires - now
+            if left <= 0:
+                stream.end(expired())
+            elif left < _WARNING_SECONDS and not stream.warned:
+                stream.warn(_expiring(left))
+
+    async def revoke(self) -> None:
+        """End the streams whose API key was revoked; while that cannot be asked they stay."""
+        if self.callers is None:
+            return
+        try:
+            lost = await self.callers.lost([stream.caller for stream in self._open])
+        except ServiceError as error:
+            _log.warning("revoked keys cannot be looked for", error=str(error))
+            return
+        for stream in [one for one in self._open if one.caller.key_id in lost]:
+            stream.end(credentials_invalid("the API key was revoked"))
+
+
+def _count_down(counter: Counter[T], holder: T) -> None:
+    counter[holder] -= 1
+    if not counter[holder]:
+        del counter[holder]
+
+
+def _expiring(seconds: float) -> v1.GoAway:
+    go_away = v1.GoAway(reason=v1.GoAway.REASON_CREDENTIALS_EXPIRING)
+    go_away.time_left.FromTimedelta(timedelta(seconds=seconds))
+    return go_away

@@ -14,7 +14,6 @@ import structlog
 
 from agent_runtime import v1
 from agent_runtime_server.agents.registry import builtin
-from agent_runtime_server.core import clock
 from agent_runtime_server.core.errors import StoreUnavailable
 from agent_runtime_server.core.ids import new_id
 from agent_runtime_server.core.observe import Observer
@@ -42,6 +41,7 @@ from agent_runtime_server.rpc.service import handlers
 from agent_runtime_server.rpc.sessions import SessionService
 from agent_runtime_server.rpc.system import SystemService
 from agent_runtime_server.stores.postgres.approvals import PostgresApprovals
+from agent_runtime_server.stores.postgres.clock import DatabaseClock
 from agent_runtime_server.stores.postgres.database import Database, open_database
 from agent_runtime_server.stores.postgres.keys import PostgresKeys
 from agent_runtime_server.stores.postgres.leases import PostgresLeases, Presence, announce
@@ -73,6 +73,7 @@ class Stores:
     approvals: PostgresApprovals
     leases: PostgresLeases
     presence: Presence
+    clock: DatabaseClock
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ async def running(settings: Settings, host: str, port: int, metrics_port: int) -
             background = [
                 tasks.create_task(stores.writer.run(), name="group commit"),
                 tasks.create_task(stores.bus.run(), name="bus"),
+                tasks.create_task(stores.clock.run(), name="clock"),
                 tasks.create_task(_keep_presence(stores.presence), name="presence"),
                 tasks.create_task(replica.hub.run(), name="hub"),
                 tasks.create_task(replica.reviews.run(), name="reviews"),
@@ -134,6 +136,8 @@ async def _open_stores(stack: AsyncExitStack, settings: Settings, observer: Obse
     )
     cache = await stack.enter_async_context(open_cache(redis_url))
     await migrate(database)
+    clock = DatabaseClock(database)
+    await clock.look()
     presence = await stack.enter_async_context(announce(database_url))
     lease = timedelta(seconds=settings.lease_seconds)
     writer = Writer(commits, presence.replica, lease, observer)
@@ -146,6 +150,7 @@ async def _open_stores(stack: AsyncExitStack, settings: Settings, observer: Obse
         PostgresApprovals(database),
         PostgresLeases(database, presence.replica, lease),
         presence,
+        clock,
     )
 
 
@@ -177,7 +182,7 @@ def _replica(
         approvals=stores.approvals,
         agents=builtin(),
         limits=_limits(settings),
-        clock=clock.now,
+        clock=stores.clock,
         new_id=new_id,
         bus=stores.bus,
         committed=reviews.committed,

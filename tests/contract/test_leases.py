@@ -108,4 +108,6 @@ async def test_deadlines_that_have_passed_are_due_the_oldest_first(stores: Store
     for session_id, moment in moments.items():
         await stores.new_session(session_id)
         await stores.append(session_id, 1, deadline=moment)
-    assert await stores.leases.due(limit) == ["s2", "s1"][:limit]
+    due = await stores.leases.due(limit)
+    assert [one.session_id for one in due] == ["s2", "s1"][:limit]
+    assert all(moments[one.session_id] < one.moment for one in due)  # type: ignore[operator]

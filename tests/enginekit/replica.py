@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -21,6 +21,7 @@ from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.runner import Performer
 from agent_runtime_server.engine.session import Committed, Services, Session
 from agent_runtime_server.stores.base import StoredEvent
+from agent_runtime_server.stores.postgres.clock import DatabaseClock
 from agent_runtime_server.tools import catalogue
 from enginekit.model import Scripted
 from enginekit.stores import OWNER, TENANT, Stores, opened
@@ -92,8 +93,12 @@ async def replica(
     timing: Timing = RARELY,
     lease: timedelta = timedelta(seconds=10),
     runs: bool = True,
+    machine: Callable[[], int] | None = None,
 ) -> AsyncIterator[Replica]:
-    """Open one more replica; one that does not run has nobody who takes its turns on."""
+    """Open one more replica; one that does not run has nobody who takes its turns on.
+
+    With the clock of a `machine` it goes by the database's time, as a server does.
+    """
     async with opened(url, lease) as stores, asyncio.TaskGroup() as group:
         clock, model = Clock(), Scripted()
         services = Services(
@@ -101,7 +106,7 @@ async def replica(
             approvals=stores.approvals,
             agents=builtin(),
             limits=limits or Limits(),
-            clock=clock,
+            clock=clock if machine is None else await _database_clock(stores, machine),
             new_id=new_id,
             committed=lambda _events: None,
         )
@@ -111,6 +116,12 @@ async def replica(
         if running is not None:
             running.cancel()
             await asyncio.wait({running})
+
+
+async def _database_clock(stores: Stores, machine: Callable[[], int]) -> DatabaseClock:
+    clock = DatabaseClock(stores.database, machine)
+    await clock.look()
+    return clock
 
 
 def sender(frame_id: str, client_id: str = "c1") -> frames.Sender:

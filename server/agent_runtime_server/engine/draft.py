@@ -36,7 +36,7 @@ class Draft:
 
     def __post_init__(self) -> None:
         self.effect_before = next_effect(self.state)
-        self.now_nanos = max(self.now_nanos, self.state.last_nanos)
+        self.reach(self.state.last_nanos)
 
     def add(self, event: v1.SessionEvent, *, turn_id: str = "", actor: v1.Actor = SYSTEM, frame_id: str = "") -> None:
         """Put the next event, given by its payload, behind the others."""
@@ -50,6 +50,10 @@ class Draft:
             self.frame_seq = event.seq
         apply(self.state, event)
         self.events.append(event)
+
+    def reach(self, nanos: int) -> None:
+        """Take the time for at least this moment: a clock that is behind must not undo what a better one has said."""
+        self.now_nanos = max(self.now_nanos, nanos)
 
     @property
     def limits(self) -> Limits:

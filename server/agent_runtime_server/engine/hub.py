@@ -8,14 +8,17 @@ from datetime import timedelta
 from weakref import WeakValueDictionary
 
 import structlog
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from agent_runtime import v1
+from agent_runtime_server.core.clock import to_nanos
 from agent_runtime_server.core.errors import CallerError, ServiceError, StoreUnavailable
 from agent_runtime_server.engine import settle
+from agent_runtime_server.engine.draft import Draft
 from agent_runtime_server.engine.feed import Feed
 from agent_runtime_server.engine.runner import Performer, Runner
 from agent_runtime_server.engine.session import Session
-from agent_runtime_server.stores.base import Leases, Taken
+from agent_runtime_server.stores.base import Due, Leases, Taken
 
 _log = structlog.get_logger(__name__)
 
@@ -124,8 +127,8 @@ class Hub:
         """Take over what nobody runs, and settle deadlines that have passed."""
         for taken in await self._leases.take_runnable(_BATCH):
             await self._take_over(taken)
-        for session_id in await self._leases.due(_BATCH):
-            await self._settle(session_id)
+        for due in await self._leases.due(_BATCH):
+            await self._settle(due)
         await self._look_around()
         self._swept = time.monotonic()
 
@@ -145,16 +148,23 @@ class Hub:
             for session in followed:
                 session.grown(heads.get(session.session_id, 0))
 
-    async def _settle(self, session_id: str) -> None:
+    async def _settle(self, due: Due) -> None:
         """Settle one session; what is wrong with it must not keep the others from their deadlines."""
+        moment = Timestamp()
+        moment.FromDatetime(due.moment)
+
+        def decide(draft: Draft) -> None:
+            draft.reach(to_nanos(moment))
+            settle.due(draft)
+
         try:
-            session = await self._any_tenant(session_id)
+            session = await self._any_tenant(due.session_id)
             if session is not None:
-                await session.commit(settle.due)
+                await session.commit(decide)
         except StoreUnavailable:
             raise
         except Exception:  # noqa: BLE001 - as said
-            _log.exception("a deadline cannot be settled", session_id=session_id)
+            _log.exception("a deadline cannot be settled", session_id=due.session_id)
 
     async def _take_over(self, taken: Taken) -> None:
         try:

@@ -180,6 +180,14 @@ class KeyRow:
         return self.revoke_time is None and (self.expire_time is None or self.expire_time.timestamp() > now)
 
 
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A session with a deadline that has passed by the database's clock, which showed `moment`."""
+
+    session_id: str
+    moment: datetime
+
+
 class EventLog(Protocol):
     """Sessions and their logs."""
 
@@ -276,7 +284,7 @@ class Leases(Protocol):
         """Let go of these leases, so that any replica may go on at once."""
         ...
 
-    async def due(self, limit: int) -> Sequence[str]:
+    async def due(self, limit: int) -> Sequence[Due]:
         """Return sessions with a deadline that has passed."""
         ...
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import asyncpg
 
-from agent_runtime_server.stores.base import Taken
+from agent_runtime_server.stores.base import Due, Taken
 from agent_runtime_server.stores.postgres.database import Database, mapped_errors
 
 _REPLICAS = 0x61677270  # the class of advisory locks that replicas hold
@@ -37,7 +37,8 @@ _RENEW = f"""{_HELD} UPDATE sessions s SET lease_until = now() + $4 FROM held WH
 _RELEASE = f"""{_HELD} UPDATE sessions s SET lease_owner = NULL, lease_until = NULL
     FROM held WHERE s.session_id = held.session_id"""
 
-_DUE = "SELECT session_id FROM sessions WHERE next_deadline <= now() ORDER BY next_deadline LIMIT $1"
+_DUE = """SELECT session_id, now() AS moment FROM sessions
+    WHERE next_deadline <= now() ORDER BY next_deadline LIMIT $1"""
 
 
 class PostgresLeases:
@@ -64,9 +65,9 @@ class PostgresLeases:
         """Let go of these leases."""
         await self._database.read(_RELEASE, self._replica, [*epochs], [*epochs.values()])
 
-    async def due(self, limit: int) -> Sequence[str]:
+    async def due(self, limit: int) -> Sequence[Due]:
         """Return sessions with a deadline that has passed."""
-        return [row["session_id"] for row in await self._database.read(_DUE, limit)]
+        return [Due(row["session_id"], row["moment"]) for row in await self._database.read(_DUE, limit)]
 
 
 class Presence:

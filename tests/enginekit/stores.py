@@ -54,6 +54,7 @@ class Stores:
     """What one replica keeps its sessions in."""
 
     database: Database
+    commits: Database
     presence: Presence
     writer: Writer
     log: PostgresLog
@@ -97,7 +98,7 @@ async def opened(
         writing = group.create_task(writer.run())
         log, approvals = PostgresLog(database, writer, replica), PostgresApprovals(database)
         leases = PostgresLeases(database, replica, lease)
-        yield Stores(database, presence, writer, log, approvals, leases, batches, writing)
+        yield Stores(database, commits, presence, writer, log, approvals, leases, batches, writing)
         writing.cancel()
 
 

@@ -205,3 +205,14 @@ async def test_a_turn_of_too_many_steps_ends(database_url: str) -> None:
         await here.say(session)
         finished = (await until(session, "turn_finished")).turn_finished
     assert finished.error.reason == "TURN_BUDGET_EXCEEDED"
+
+
+async def test_no_connection_is_held_while_the_model_thinks(here: Replica, session: Session) -> None:
+    here.model.then(Answer("thinking", holds=True))
+    await here.say(session)
+    await here.model.held.wait()
+    for pool in (here.stores.database, here.stores.commits):
+        assert pool.size > 0
+        assert pool.idle == pool.size, "nobody uses one"
+    here.model.go.set()
+    await until(session, "turn_finished")

@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
@@ -12,31 +12,30 @@ from importlib.metadata import version
 import grpc.aio
 import structlog
 
-from agent_runtime import v1
 from agent_runtime_server.agents.registry import builtin
 from agent_runtime_server.core.errors import StoreUnavailable
 from agent_runtime_server.core.ids import new_id
 from agent_runtime_server.core.observe import Observer
 from agent_runtime_server.core.settings import Settings
-from agent_runtime_server.embedded import embedded
 from agent_runtime_server.engine.hub import Hub, Timing
 from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.reviews import Reviews
 from agent_runtime_server.engine.runner import Performer
 from agent_runtime_server.engine.session import Services
 from agent_runtime_server.entrance import entrance, listen, options
+from agent_runtime_server.ground import Place, mock_model_url, store_urls
 from agent_runtime_server.llm.base import Model
 from agent_runtime_server.llm.openai import OpenAiModel
-from agent_runtime_server.mockllm.server import mock_server
 from agent_runtime_server.rpc.agents import AgentService
 from agent_runtime_server.rpc.chat import ChatService
+from agent_runtime_server.rpc.drain import drain
 from agent_runtime_server.rpc.events import EventService
 from agent_runtime_server.rpc.gate import Gate
 from agent_runtime_server.rpc.health import Health
 from agent_runtime_server.rpc.hitl import HitlService
 from agent_runtime_server.rpc.probes import Prober
 from agent_runtime_server.rpc.reflection import Reflection
-from agent_runtime_server.rpc.replica import Replica, draining
+from agent_runtime_server.rpc.replica import Replica
 from agent_runtime_server.rpc.service import handlers
 from agent_runtime_server.rpc.sessions import SessionService
 from agent_runtime_server.rpc.system import SystemService
@@ -56,7 +55,6 @@ _log = structlog.get_logger(__name__)
 
 MOCK_NOTICE = "The built-in mock model answers; set AGENT_RUNTIME_LLM_BASE_URL to reach a real one."
 
-_MOCK_DELAY_MS = 8
 SERVICES = tuple(f"agent_runtime.v1.{name}Service" for name in ("Chat", "Hitl", "Session", "Event", "Agent", "System"))
 """Full names of what is served, in the order of their implementations."""
 
@@ -85,50 +83,48 @@ class Running:
 
 
 @asynccontextmanager
-async def running(settings: Settings, host: str, port: int, metrics_port: int) -> AsyncIterator[Running]:
-    """Serve while the block runs, then drain; whatever background work fails ends the block."""
+async def running(settings: Settings, place: Place, hurry: asyncio.Event) -> AsyncIterator[Running]:
+    """Serve while the block runs, then drain, unless in a hurry; whatever background work fails ends the block."""
     async with AsyncExitStack() as stack:
         metrics = Metrics()
         stores = await _open_stores(stack, settings, metrics)
-        model, notices = await _open_model(stack, settings)
+        model, notices = await _open_model(stack, settings, place.mock_url)
         gate = await stack.enter_async_context(entrance(settings, PostgresKeys(stores.database)))
         async with asyncio.TaskGroup() as tasks:
             replica = _replica(settings, stores, model, notices, tasks)
             metrics.watch("open_streams", "Streams of chats, reviewers and feeds.", lambda: replica.streams)
             metrics.watch("active_sessions", "Sessions with a running step.", lambda: replica.hub.active_sessions)
-            metrics_port = stack.enter_context(served(metrics, host, metrics_port))
+            metrics_host = "127.0.0.1" if place.is_worker else place.host
+            metrics_port = stack.enter_context(served(metrics.registry, metrics_host, place.metrics_port))
             health, prober = _health(stores, model, replica)
             background = [
                 tasks.create_task(stores.writer.run(), name="group commit"),
                 tasks.create_task(stores.bus.run(), name="bus"),
                 tasks.create_task(stores.clock.run(), name="clock"),
-                tasks.create_task(_keep_presence(stores.presence), name="presence"),
+                tasks.create_task(_keep_presence(stores.presence, replica.hub), name="presence"),
                 tasks.create_task(replica.hub.run(), name="hub"),
                 tasks.create_task(replica.reviews.run(), name="reviews"),
                 tasks.create_task(prober.run(), name="probes"),
                 tasks.create_task(gate.streams.run(), name="credentials of streams"),
             ]
-            server = _server(settings, replica, gate, health, prober)
-            bound = listen(server, settings, host, port)
+            server = _server(settings, place, replica, gate, health, prober)
+            bound = listen(server, settings, place.host, place.port)
             await prober.probe_all()
             await server.start()
             try:
-                yield Running(f"{host}:{bound}", metrics_port)
+                yield Running(f"{place.host}:{bound}", metrics_port)
+            except BaseException:
+                hurry.set()
+                raise
             finally:
-                await _drain(server, replica, health, settings.drain_seconds)
+                await drain(server, replica, health, settings.drain_seconds, hurry)
                 for task in reversed(background):  # the writer outlives those who write
                     task.cancel()
                     await asyncio.wait({task})
 
 
 async def _open_stores(stack: AsyncExitStack, settings: Settings, observer: Observer) -> Stores:
-    database_url, redis_url = settings.database_url, settings.redis_url
-    if database_url is None or redis_url is None:
-        servers = await stack.enter_async_context(
-            embedded(settings.state_dir, want_postgres=database_url is None, want_redis=redis_url is None)
-        )
-        database_url, redis_url = database_url or servers.database_url, redis_url or servers.redis_url
-        _log.info("embedded servers run", joined=servers.joined, holder_pid=servers.holder_pid)
+    database_url, redis_url = await store_urls(stack, settings)
     others = settings.database_connections - 2  # one commits, one shows that this replica lives
     database = await stack.enter_async_context(open_database(database_url, most_connections=others, observer=observer))
     commits = await stack.enter_async_context(
@@ -154,13 +150,12 @@ async def _open_stores(stack: AsyncExitStack, settings: Settings, observer: Obse
     )
 
 
-async def _open_model(stack: AsyncExitStack, settings: Settings) -> tuple[Model, tuple[str, ...]]:
+async def _open_model(stack: AsyncExitStack, settings: Settings, mock_url: str | None) -> tuple[Model, tuple[str, ...]]:
     """Return the model and what clients are to be told about it."""
     base_url = settings.llm_base_url
     notices: tuple[str, ...] = ()
     if base_url is None:
-        mock = await stack.enter_async_context(mock_server(delay_ms=_MOCK_DELAY_MS))
-        base_url, notices = mock.base_url, (MOCK_NOTICE,)
+        base_url, notices = mock_url or await mock_model_url(stack), (MOCK_NOTICE,)
         _log.warning(MOCK_NOTICE)
     key = settings.llm_api_key.get_secret_value() if settings.llm_api_key is not None else None
     model = OpenAiModel(
@@ -244,38 +239,22 @@ def _health(stores: Stores, model: Model, replica: Replica) -> tuple[Health, Pro
     return health, Prober(probes, health)
 
 
-def _server(settings: Settings, replica: Replica, gate: Gate, health: Health, prober: Prober) -> grpc.aio.Server:
-    server = grpc.aio.server(options=options(settings))
+def _server(
+    settings: Settings, place: Place, replica: Replica, gate: Gate, health: Health, prober: Prober
+) -> grpc.aio.Server:
+    server = grpc.aio.server(options=options(settings, shares_port=place.is_worker))
     ours = [handlers(name, service, gate=gate) for name, service in _services(replica, prober).items()]
     reflection = Reflection((*SERVICES, "grpc.health.v1.Health"))
     server.add_generic_rpc_handlers((*ours, health.handler(), *reflection.handlers()))
     return server
 
 
-async def _keep_presence(presence: Presence) -> None:
-    """Show every second that this replica lives."""
+async def _keep_presence(presence: Presence, hub: Hub) -> None:
+    """Show every second that this replica lives; when it seemed dead, others may have taken over what it runs."""
     while True:
         await asyncio.sleep(1)
         try:
-            await presence.keep()
+            if not await presence.keep():
+                hub.check_leases()
         except StoreUnavailable:
             continue
-
-
-async def _drain(server: grpc.aio.Server, replica: Replica, health: Health, seconds: float) -> None:
-    """Say that this replica goes, give its streams time to leave, end those that stay."""
-    health.draining()
-    go_away = v1.GoAway(reason=v1.GoAway.REASON_DRAINING)
-    go_away.time_left.FromTimedelta(timedelta(seconds=seconds))
-    replica.go_away = go_away
-    replica.hub.say(go_away)
-    replica.reviews.changed()
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            while replica.streams:  # noqa: ASYNC110 - streams end by themselves, nothing tells of the last
-                await asyncio.sleep(0.05)
-    replica.ending.set()
-    replica.reviews.changed()
-    replica.hub.end_feeds(draining())
-    health.end()
-    await server.stop(5)

@@ -22,8 +22,8 @@ from agent_runtime_server.stores.base import KeyStore
 _STREAMS_PER_CALLER = 1000  # where callers are told apart
 
 
-def options(settings: Settings) -> Sequence[tuple[str, int]]:
-    """Return the options of the gRPC server: its hard limits."""
+def options(settings: Settings, *, shares_port: bool) -> Sequence[tuple[str, int]]:
+    """Return the options of the gRPC server: its hard limits, and whether others may listen beside it."""
     return (
         ("grpc.max_receive_message_length", 4 << 20),  # also of a compressed message, before it is inflated further
         ("grpc.max_send_message_length", 4 << 20),
@@ -36,7 +36,7 @@ def options(settings: Settings) -> Sequence[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(shares_port)),
     )
 
 

@@ -19,7 +19,7 @@ async def runnable(stores: Stores, session_id: str, lease: LeaseAction = LeaseAc
 async def test_a_free_session_is_taken_once(stores: Stores, database_url: str) -> None:
     await runnable(stores, "s1")
     async with opened(database_url) as other:
-        assert await other.leases.take_runnable(10) == [Taken("s1", 1, drained=True)]
+        assert await other.leases.take_runnable(10) == [Taken("s1", 1, drained=True, unfinished=False)]
         assert await stores.leases.take_runnable(10) == []
         row = await other.log.row(TENANT, "s1")
     assert row is not None
@@ -73,20 +73,23 @@ async def test_renewing_tells_of_leases_that_are_not_ours_any_more(stores: Store
     for session_id in ("s1", "s2", "s3"):
         await runnable(stores, session_id, LeaseAction.ACQUIRE)
     await stores.append("s2", 2, runnable=True, lease=LeaseAction.ACQUIRE)  # its epoch is 2 by now
-    await stores.leases.release({"s3": 1})
+    await stores.leases.release({"s3": 1}, unfinished=True)
     assert await stores.leases.renew({"s1": 1, "s2": 1, "s3": 1, "s-gone": 1}) == ["s-gone", "s2", "s3"]
 
 
-async def test_a_released_session_was_drained(stores: Stores, database_url: str) -> None:
+@pytest.mark.parametrize("unfinished", [True, False])
+async def test_who_takes_a_session_that_was_let_go_of_learns_whether_that_was_in_the_middle_of_a_step(
+    stores: Stores, database_url: str, *, unfinished: bool
+) -> None:
     await runnable(stores, "s1", LeaseAction.ACQUIRE)
-    await stores.leases.release({"s1": 1})
+    await stores.leases.release({"s1": 1}, unfinished=unfinished)
     async with opened(database_url) as other:
-        assert await other.leases.take_runnable(10) == [Taken("s1", 2, drained=True)]
+        assert await other.leases.take_runnable(10) == [Taken("s1", 2, drained=True, unfinished=unfinished)]
 
 
 async def test_a_lease_of_another_epoch_is_not_released(stores: Stores, database_url: str) -> None:
     await runnable(stores, "s1", LeaseAction.ACQUIRE)
-    await stores.leases.release({"s1": 7})
+    await stores.leases.release({"s1": 7}, unfinished=True)
     async with opened(database_url) as other:
         assert await other.leases.take_runnable(10) == []
 

@@ -18,9 +18,10 @@ from agent_runtime_server.engine import frames, intake, lifecycle
 from agent_runtime_server.engine.feed import Item, Wanted
 from agent_runtime_server.engine.hub import Hub, Timing
 from agent_runtime_server.engine.limits import Limits
+from agent_runtime_server.engine.relay import Alone
 from agent_runtime_server.engine.runner import Performer
 from agent_runtime_server.engine.session import Committed, Services, Session
-from agent_runtime_server.stores.base import StoredEvent
+from agent_runtime_server.stores.base import Bus, StoredEvent
 from agent_runtime_server.stores.postgres.clock import DatabaseClock
 from agent_runtime_server.tools import catalogue
 from enginekit.model import Scripted
@@ -94,6 +95,7 @@ async def replica(
     lease: timedelta = timedelta(seconds=10),
     runs: bool = True,
     machine: Callable[[], int] | None = None,
+    bus: Bus | None = None,
 ) -> AsyncIterator[Replica]:
     """Open one more replica; one that does not run has nobody who takes its turns on.
 
@@ -109,6 +111,7 @@ async def replica(
             clock=clock if machine is None else await _database_clock(stores, machine),
             new_id=new_id,
             committed=lambda _events: None,
+            bus=bus or Alone(),
         )
         hub = Hub(Performer(model, services, 0), stores.leases, timing)
         running = group.create_task(hub.run()) if runs else None

@@ -237,7 +237,7 @@ class TestStreams:
     async def test_all_are_told_to_go_and_then_ended(self, database_url: str) -> None:
         async with replica(database_url) as here:
             feeds = [await self.follow(here) for _ in range(2)]
-            here.hub.say(v1.GoAway(reason=v1.GoAway.REASON_DRAINING))
+            here.hub.say(lambda: v1.GoAway(reason=v1.GoAway.REASON_DRAINING))
             for feed in feeds:
                 await next_of(feed, lambda item: isinstance(item, v1.GoAway))
             here.hub.end_feeds(CallerError(v1.ERROR_REASON_SERVER_DRAINING, "bye"))
@@ -301,7 +301,7 @@ class TestBackgroundWork:
             session = await here.new_session()
             await here.say(session)
 
-            async def away(_epochs: object) -> None:
+            async def away(_epochs: object, *, unfinished: bool) -> None:
                 raise StoreUnavailable("away")
 
             here.stores.leases.release = away  # type: ignore[method-assign,assignment]

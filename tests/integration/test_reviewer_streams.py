@@ -7,12 +7,15 @@ from typing import Any
 
 from agent_runtime import v1
 from agent_runtime_server.core.errors import StoreUnavailable
+from agent_runtime_server.engine.hub import Hub, Timing
 from agent_runtime_server.engine.reviews import Position, Reviews
+from agent_runtime_server.engine.runner import Performer
 from agent_runtime_server.rpc import hitl as hitl_module
 from agent_runtime_server.rpc.hitl import HitlService
 from agent_runtime_server.rpc.replica import Replica
 from agent_runtime_server.rpc.service import Call
 from agent_runtime_server.stores.base import ApprovalQuery, ListedApproval
+from enginekit.model import Scripted
 from enginekit.turns import turns
 
 EVERYTHING = ApprovalQuery("local", 0)
@@ -70,8 +73,9 @@ class Requests:
 
 def begin(store: Store, tasks: asyncio.TaskGroup, *frames: v1.HitlRequest) -> tuple[Replica, Any]:
     reviews = Reviews(store)  # type: ignore[arg-type]
-    services: Any = type("Services", (), {"approvals": store})()
-    replica = Replica("r", "0", None, reviews, services, tasks, 15, 90)  # type: ignore[arg-type]
+    services: Any = type("Services", (), {"approvals": store, "leaving": asyncio.Event()})()
+    hub = Hub(Performer(Scripted(), services, 0), None, Timing())  # type: ignore[arg-type]
+    replica = Replica("r", "0", hub, reviews, services, tasks, 15, 90)
     hello = v1.HitlRequest(hello=v1.HitlHello(client_id="c", protocol_version=1))
     return replica, HitlService(replica).hitl(Requests(hello, *frames), Call("Hitl", "c", "", {}))
 
@@ -104,9 +108,11 @@ async def test_reviewers_are_told_that_the_replica_goes_and_are_counted_until_th
         replica, responses = begin(Store(), tasks)
         await until(responses, "caught_up")
         assert replica.streams == 1
-        replica.go_away = v1.GoAway(reason=v1.GoAway.REASON_DRAINING)
-        replica.reviews.changed()
-        assert (await until(responses, "go_away")).go_away.reason == v1.GoAway.REASON_DRAINING
+        replica.leave(10)
+        go_away = (await until(responses, "go_away")).go_away
+        assert go_away.reason == v1.GoAway.REASON_DRAINING
+        assert go_away.time_left.ToTimedelta().total_seconds() == 10
+        assert go_away.reconnect_delay.ToTimedelta().total_seconds() <= 5
         await responses.aclose()
         assert replica.streams == 0
 

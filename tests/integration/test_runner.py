@@ -191,7 +191,7 @@ async def test_a_step_that_is_not_wanted_any_more_is_not_taken(here: Replica, se
 async def test_a_runner_that_was_fenced_stops(here: Replica, session: Session) -> None:
     waiting = here.alone(session.session_id)
     await here.say(waiting)
-    await here.stores.leases.release({session.session_id: 1})
+    await here.stores.leases.release({session.session_id: 1}, unfinished=True)
     async with asyncio.timeout(10):
         await Runner(waiting, here.hub._performer, None).run()
     assert kinds(await log(waiting))[-1] == "routing_decided", "it has committed nothing"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from agent_runtime import v1
-from agent_runtime_client import Chat, ChatUpdate, Client, Event, Journal, LocalTools, TextDelta, Timing
+from agent_runtime_client import Chat, ChatUpdate, Client, Connected, Event, Journal, LocalTools, TextDelta, Timing
 
 MESSAGE: Final = "the tests fail, find out why and fix it"
 HURRY: Final = Timing(backoff_first=0.05, backoff_most=0.2, silence_seconds=10)
@@ -54,6 +54,7 @@ class Watcher:
 
     def __init__(self, chat: Chat) -> None:
         self.events: list[v1.SessionEvent] = []
+        self.replica_id = ""  # of the replica that welcomed the chat last
         self._chat = chat
         self._deltas = 0
         self._asked: asyncio.Queue[v1.Approval] = asyncio.Queue()
@@ -69,7 +70,9 @@ class Watcher:
         raise AssertionError("the chat ended by itself")
 
     def _take(self, update: ChatUpdate) -> None:
-        if isinstance(update, TextDelta):
+        if isinstance(update, Connected):
+            self.replica_id = update.welcome.replica_id
+        elif isinstance(update, TextDelta):
             self._deltas += 1
         elif isinstance(update, Event):
             self.events.append(update.event)

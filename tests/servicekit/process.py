@@ -18,6 +18,7 @@ _STOP_SECONDS: Final = 40
 IN_A_HURRY: Final = {
     "AGENT_RUNTIME_LEASE_SECONDS": "2",
     "AGENT_RUNTIME_HEARTBEAT_SECONDS": "1",
+    "AGENT_RUNTIME_DRAIN_SECONDS": "2",
     "AGENT_RUNTIME_LOG_LEVEL": "WARNING",
 }
 """Settings under which nothing takes long."""
@@ -30,9 +31,10 @@ class ServerFailed(Exception):
 class ServerProcess:
     """One server on one state directory; killed and started again it keeps its port."""
 
-    def __init__(self, state_dir: Path, settings: Mapping[str, str]) -> None:
+    def __init__(self, state_dir: Path, settings: Mapping[str, str], *options: str) -> None:
         self.state_dir = state_dir
         self.target = ""
+        self._options = options
         self._port = 0
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("AGENT_RUNTIME_")}
         self._env = {**inherited, **IN_A_HURRY, "AGENT_RUNTIME_STATE_DIR": str(state_dir), **settings}
@@ -44,13 +46,24 @@ class ServerProcess:
         """Whether the process is there."""
         return self._process is not None and self._process.returncode is None
 
+    @property
+    def pid(self) -> int:
+        """The process."""
+        assert self._process is not None, "it was started"
+        return self._process.pid
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send the process a signal."""
+        assert self._process is not None, "it was started"
+        self._process.send_signal(number)
+
     async def start(self) -> None:
         """Start serving and return when it is ready."""
         command = [sys.executable, "-m", "agent_runtime_client.cli", "serve", "--stop-on-stdin-close"]
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *command,
-                *("--port", str(self._port), "--metrics-port", "0"),
+                *("--port", str(self._port), *(self._options or ("--metrics-port", "0"))),
                 stdin=asyncio.subprocess.PIPE,  # its end ends the server, so none outlives the tests
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
@@ -93,10 +106,10 @@ class ServerProcess:
 
 
 @asynccontextmanager
-async def serving(settings: Mapping[str, str]) -> AsyncIterator[ServerProcess]:
+async def serving(settings: Mapping[str, str], *options: str) -> AsyncIterator[ServerProcess]:
     """Run a server with its own databases while the block runs."""
     with scratch_state_dir() as state_dir:
-        server = ServerProcess(state_dir, settings)
+        server = ServerProcess(state_dir, settings, *options)
         await server.start()
         try:
             yield server

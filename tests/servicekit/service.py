@@ -1,5 +1,6 @@
 """Every service of a server behind its generated stub."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -39,13 +40,18 @@ class Service:
     """A connection to a server, with nothing of the client library between."""
 
     def __init__(
-        self, target: str, token: str | None = None, *, channel_credentials: grpc.ChannelCredentials | None = None
+        self,
+        target: str,
+        token: str | None = None,
+        *,
+        channel_credentials: grpc.ChannelCredentials | None = None,
+        options: Sequence[tuple[str, int]] = (),
     ) -> None:
         self.target = target
         if channel_credentials is None:
-            self.channel = grpc.aio.insecure_channel(target)
+            self.channel = grpc.aio.insecure_channel(target, options=options)
         else:
-            self.channel = grpc.aio.secure_channel(target, channel_credentials)
+            self.channel = grpc.aio.secure_channel(target, channel_credentials, options=options)
         metadata = () if token is None else (("authorization", f"Bearer {token}"),)
         # The stubs' types do not know the asyncio kind of every method.
         self.chat_service: Any = _Stub(chat_service_pb2_grpc.ChatServiceStub(self.channel), metadata)

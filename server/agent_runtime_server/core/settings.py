@@ -63,7 +63,7 @@ class Settings(BaseSettings):
     turn_steps: int = Field(50, gt=0, description="most model calls of a turn")
     turn_handoffs: int = Field(5, ge=0, description="most changes of agent in a turn")
 
-    drain_seconds: float = Field(2, ge=0, le=30, description="time streams have to leave at shutdown")
+    drain_seconds: float = Field(25, ge=0, le=30, description="longest time streams and steps have at shutdown")
 
     auth_mode: AuthMode = Field(AuthMode.OFF, description="whether callers need credentials")
     auth_forbid_self_approval: bool = Field(False, description="nobody approves calls of their own session or turn")

@@ -17,9 +17,15 @@ _APPROVAL_KINDS = (
 
 
 def as_append(
-    draft: Draft, approvals: Sequence[ApprovalRow], frame: Frame | None, epoch: int | None, *, leased: bool
+    draft: Draft,
+    approvals: Sequence[ApprovalRow],
+    frame: Frame | None,
+    epoch: int | None,
+    *,
+    leased: bool,
+    leaving: bool = False,
 ) -> Append:
-    """Return the append of a draft; `leased` tells whether this replica holds the session's lease."""
+    """Return the append of a draft: does this replica hold the session's lease, and does it leave steps to others?"""
     events = [stored(event) for event in draft.events]
     runnable = next_effect(draft.state) is not None
     return Append(
@@ -30,7 +36,7 @@ def as_append(
         summary=summary(draft.state),
         runnable=runnable,
         next_deadline=_moment(next_deadline(draft)),
-        lease=_lease_action(runnable=runnable, leased=leased),
+        lease=_leave(epoch) if runnable and leaving else _lease_action(runnable=runnable, leased=leased),
         frame=frame,
         frame_seq=draft.frame_seq,
         approvals=approvals,
@@ -41,6 +47,11 @@ def _lease_action(*, runnable: bool, leased: bool) -> LeaseAction:
     if not runnable:
         return LeaseAction.RELEASE
     return LeaseAction.KEEP if leased else LeaseAction.ACQUIRE
+
+
+def _leave(epoch: int | None) -> LeaseAction:
+    """End a lease with its runner's step, so that others take the next; any other commit leaves it to its owner."""
+    return LeaseAction.KEEP if epoch is None else LeaseAction.RELEASE
 
 
 async def approval_rows(store: ApprovalStore, tenant: str, draft: Draft) -> list[ApprovalRow]:

@@ -131,6 +131,11 @@ class Feed:
         self._acked_seq = max(self._acked_seq, seq)
         self._wake.set()
 
+    @property
+    def half_closed(self) -> bool:
+        """Whether the reader will send nothing more."""
+        return self._half_closed
+
     def half_close(self) -> None:
         """End well as soon as nothing more is to come."""
         self._half_closed = True

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from weakref import WeakValueDictionary
@@ -16,6 +17,7 @@ from agent_runtime_server.core.errors import CallerError, ServiceError, StoreUna
 from agent_runtime_server.engine import settle
 from agent_runtime_server.engine.draft import Draft
 from agent_runtime_server.engine.feed import Feed
+from agent_runtime_server.engine.relay import RUNNABLE
 from agent_runtime_server.engine.runner import Performer, Runner
 from agent_runtime_server.engine.session import Session
 from agent_runtime_server.stores.base import Due, Leases, Taken
@@ -47,9 +49,11 @@ class Hub:
         self._timing = timing
         self._sessions: dict[str, Session] = {}
         self._alive: WeakValueDictionary[str, Session] = WeakValueDictionary()  # also dropped ones that somebody uses
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self._running: dict[str, tuple[Runner, asyncio.Task[None]]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._swept = self._looked_at_all = time.monotonic()
+        self._sweep_now = asyncio.Event()
+        self._renew_now = asyncio.Event()
 
     async def session(self, session_id: str, tenant: str, *, latest: bool = False) -> Session:
         """Return a session of a tenant, `latest` with what others have committed; raises SESSION_NOT_FOUND."""
@@ -85,38 +89,86 @@ class Hub:
         """Run a session whose lease is ours, unless it runs already."""
         if session.session_id in self._running or self._group is None:
             return
-        task = self._group.create_task(self._run(session, cause), name=f"run {session.session_id}")
-        self._running[session.session_id] = task
+        if self._leaving:
+            self._group.create_task(self._hand_over(session, unfinished=cause is not None), name="hand over")
+            return
+        runner = Runner(session, self._performer, cause)
+        task = self._group.create_task(self._run(session, runner), name=f"run {session.session_id}")
+        self._running[session.session_id] = (runner, task)
 
-    async def _run(self, session: Session, cause: "v1.TurnRecovered.Cause.ValueType | None") -> None:
+    async def _run(self, session: Session, runner: Runner) -> None:
         try:
-            await Runner(session, self._performer, cause).run()
+            await runner.run()
+            if self._leaving:
+                await self._hand_over(session, unfinished=False)
         except Exception:  # noqa: BLE001 - one session's bug must not stop the others
             _log.exception("a session's runner failed", session_id=session.session_id)
         finally:
             del self._running[session.session_id]
 
+    # -- leaving ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _leaving(self) -> bool:
+        return self._performer.services.leaving.is_set()
+
+    def leave(self) -> None:
+        """Take on nothing more: turns go on elsewhere, running ones from the end of their step."""
+        self._performer.services.leaving.set()
+
+    async def abandon(self, seconds: float) -> None:
+        """Abort the steps that still run, so that others repeat them at once."""
+        for runner, _ in self._running.values():
+            runner.stop()
+        if self._running:
+            await asyncio.wait([task for _, task in self._running.values()], timeout=seconds)
+
+    async def _hand_over(self, session: Session, *, unfinished: bool) -> None:
+        """Let go of a lease that no commit has let go of."""
+        epoch, session.lease_epoch = session.lease_epoch, None
+        if epoch is None:
+            return
+        with suppress(StoreUnavailable):  # then it ends with this replica's presence
+            await self._leases.release({session.session_id: epoch}, unfinished=unfinished)
+            self._performer.services.bus.publish(RUNNABLE, b"")
+
+    # -- background work --------------------------------------------------------------------------------------------
+
     async def run(self) -> None:
         """Sweep, renew leases, and keep streams alive until cancelled; then let go of every lease."""
+        timing, bus = self._timing, self._performer.services.bus
+        bus.listen(RUNNABLE, lambda _message: self._sweep_now.set())
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                group.create_task(self._every(self._timing.sweep_seconds, self._sweep), name="sweep")
-                group.create_task(self._every(self._timing.lease_seconds / 3, self._renew), name="renew leases")
-                group.create_task(self._every(min(1, self._timing.heartbeat_seconds / 3), self._beat), name="beat")
+                group.create_task(self._every(timing.sweep_seconds, self._sweep, self._sweep_now), name="sweep")
+                group.create_task(self._every(timing.lease_seconds / 3, self._renew, self._renew_now), name="renew")
+                group.create_task(self._every(min(1, timing.heartbeat_seconds / 3), self._beat), name="beat")
         finally:
             self._group = None
+            bus.unlisten(RUNNABLE)
             await self._release()
 
-    async def _every(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
+    async def _every(
+        self, seconds: float, action: Callable[[], Awaitable[None]], now: asyncio.Event | None = None
+    ) -> None:
+        """Act again and again with a pause, which `now` cuts short."""
+        now = now or asyncio.Event()
         while True:
+            now.clear()
             try:
                 await action()
             except StoreUnavailable as error:
                 _log.warning("background work waits for the database", error=str(error))
             except Exception:  # noqa: BLE001 - told, counted as unhealthy by its silence, and tried again
                 _log.exception("background work failed")
-            await asyncio.sleep(seconds)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await now.wait()
+
+    def check_leases(self) -> None:
+        """Find out at once which leases are still ours, for others had reason to take them."""
+        self._renew_now.set()
 
     async def probe(self) -> None:
         """Raise when the background work has stopped making progress."""
@@ -125,10 +177,11 @@ class Hub:
 
     async def _sweep(self) -> None:
         """Take over what nobody runs, and settle deadlines that have passed."""
-        for taken in await self._leases.take_runnable(_BATCH):
-            await self._take_over(taken)
-        for due in await self._leases.due(_BATCH):
-            await self._settle(due)
+        if not self._leaving:
+            for taken in await self._leases.take_runnable(_BATCH):
+                await self._take_over(taken)
+            for due in await self._leases.due(_BATCH):
+                await self._settle(due)
         await self._look_around()
         self._swept = time.monotonic()
 
@@ -178,7 +231,7 @@ class Hub:
             return
         session.lease_epoch = max(taken.lease_epoch, session.lease_epoch or 0)  # a commit may have taken it since
         cause = v1.TurnRecovered.CAUSE_OWNER_DRAINED if taken.drained else v1.TurnRecovered.CAUSE_OWNER_LOST
-        self._start(session, cause)
+        self._start(session, cause if taken.unfinished else None)
 
     async def _any_tenant(self, session_id: str) -> Session | None:
         found = self._alive.get(session_id)
@@ -204,7 +257,7 @@ class Hub:
         held = {one.session_id: one.lease_epoch for one in self._alive.values() if one.lease_epoch is not None}
         if held:
             try:
-                await self._leases.release(held)
+                await self._leases.release(held, unfinished=True)
             except StoreUnavailable:
                 _log.warning("leases run out by themselves, for the database is away")
 
@@ -236,8 +289,8 @@ class Hub:
             for feed in session.feeds:
                 feed.end(error)
 
-    def say(self, go_away: v1.GoAway) -> None:
-        """Tell every stream that it ends soon."""
+    def say(self, farewell: Callable[[], v1.GoAway]) -> None:
+        """Tell every stream that it ends soon, each in its own words."""
         for session in self._alive.values():
             for feed in session.feeds:
-                feed.answer(go_away)
+                feed.answer(farewell())

@@ -11,6 +11,9 @@ from agent_runtime import v1
 from agent_runtime_server.engine.feed import Ephemeral
 from agent_runtime_server.stores.base import Bus
 
+RUNNABLE: Final = "/runnable"
+"""The topic on which replicas tell that a session waits for somebody to run it; no session has this id."""
+
 _GROWN: Final = b"g"  # followed by the head seq
 _BEGUN: Final = b"b"  # a message is being written here
 _ASKED: Final = b"a"  # somebody reads here
@@ -66,6 +69,10 @@ class Relay:
     def grew(self, head_seq: int) -> None:
         """Tell of a commit."""
         self._bus.publish(self._topic, _GROWN + str(head_seq).encode())
+
+    def left(self) -> None:
+        """Tell that the session is left for any other replica to run."""
+        self._bus.publish(RUNNABLE, b"")
 
     def read(self) -> None:
         """Somebody reads here: ask for the text so far, and for what follows."""

@@ -45,19 +45,31 @@ class Runner:
         self._performer = performer
         self._cause = cause
         self._working: tuple[Effect, asyncio.Task[Apply]] | None = None
+        self._aborted = False
 
     async def run(self) -> None:
-        """Perform effects until there is none or the lease is another's."""
+        """Perform effects until there is none, the lease is another's, or this replica leaves the rest to others."""
         self._session.on_change(self._interrupt)
         try:
             if self._cause is not None:
                 await self._recover(self._cause)
-            while (effect := await self._next_effect()) is not None and self._session.lease_epoch is not None:
+            while (effect := await self._next_effect()) is not None and self._holds_on():
                 await self._perform_fenced(effect)
+            if self._aborted and self._session.lease_epoch is not None:
+                await self._recover(v1.TurnRecovered.CAUSE_OWNER_DRAINED)
         except FencedError:
             _log.info("another replica took over", session_id=self._session.session_id)
         finally:
             self._session.on_change(None)
+
+    def stop(self) -> None:
+        """Abort the step in hand and record that it has to be repeated."""
+        if self._working is not None and not self._working[1].done():
+            self._aborted = True
+            self._working[1].cancel()
+
+    def _holds_on(self) -> bool:
+        return self._session.lease_epoch is not None and not self._performer.services.leaving.is_set()
 
     async def _perform_fenced(self, effect: Effect) -> None:
         """Perform; a lease that was let go of and taken anew by this replica voids the work, but not the runner."""
@@ -89,7 +101,7 @@ class Runner:
             self._working = (effect, task)
             await asyncio.wait({task})
             self._working = None
-        if task.cancelled():
+        if task.cancelled() or self._aborted:
             return
         try:
             await self._conclude(effect, task.result())

@@ -41,6 +41,7 @@ class Services:
     new_id: IdFactory
     committed: Callable[[Sequence[StoredEvent]], None]  # told of every commit of this replica
     bus: Bus = field(default_factory=Alone)
+    leaving: asyncio.Event = field(default_factory=asyncio.Event)  # set when this replica takes on no more steps
 
 
 class FencedError(Exception):
@@ -291,7 +292,8 @@ class Session:
         state = draft.state
         try:
             approvals = await approval_rows(self._services.approvals, self.tenant, draft)
-            append = as_append(draft, approvals, frame, epoch, leased=self.lease_epoch is not None)
+            leased, leaving = self.lease_epoch is not None, self._services.leaving.is_set()
+            append = as_append(draft, approvals, frame, epoch, leased=leased, leaving=leaving)
             appended = await self._services.log.append(append)
         except BaseException:
             self._forget()
@@ -308,6 +310,8 @@ class Session:
         self._relay.grew(state.head_seq)
         if append.runnable and self.lease_epoch is not None:
             self._on_runnable(self)
+        elif append.runnable and leaving:
+            self._relay.left()
         return Committed(draft.frame_seq)
 
     # -- runners ----------------------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ class ChatService:
         call.stream.on_end(attachment.feed.answer, attachment.feed.end)
         reader = self._replica.tasks.create_task(self._read(requests, attachment), name=f"read {call.correlation_id}")
         try:
-            with self._replica.stream():
+            with self._replica.stream(lambda: attachment.feed.half_closed):
                 yield v1.ChatResponse(welcome=welcome)
                 async for item in attachment.feed:
                     yield wire.chat_frame(item)
@@ -93,6 +93,8 @@ class ChatService:
         _supersede(session, hello.client_id, executes=executes)
         feed = session.follow(Wanted(hello.after_seq, not hello.durable_only, hello.max_unacked_events))
         feed.client_id, feed.executes, feed.reads = hello.client_id, executes, True
+        if self._replica.draining:  # since its hello was let in
+            feed.answer(self._replica.farewell())
         try:
             row = await self._replica.services.log.row(session.tenant, session.session_id)
         except BaseException:

@@ -57,6 +57,8 @@ class EventService:
         check_position(session.oldest_seq, state.head_seq, request.after_seq)
         feed = session.follow(Wanted(request.after_seq, request.include_deltas, kinds=kinds, progress=False))
         stream.on_end(feed.answer, feed.end)
+        if self._replica.draining:  # since the call was let in
+            feed.answer(self._replica.farewell())
         try:
             async for item in feed:
                 frame = wire.feed_frame(item)
@@ -87,9 +89,9 @@ class EventService:
                 raise notices.errors[0]
             while notices.farewells:
                 yield v1.SubscribeEventsResponse(resume_token=_token(place), go_away=notices.farewells.pop())
-            if self._replica.go_away is not None and not warned:
+            if self._replica.draining and not warned:
                 warned = True
-                yield v1.SubscribeEventsResponse(resume_token=_token(place), go_away=self._replica.go_away)
+                yield v1.SubscribeEventsResponse(resume_token=_token(place), go_away=self._replica.farewell())
             if not told:
                 told = True
                 yield v1.SubscribeEventsResponse(resume_token=_token(place), caught_up=v1.CaughtUp())

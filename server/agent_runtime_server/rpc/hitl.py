@@ -146,7 +146,8 @@ class HitlService:
                 replica_id=self._replica.replica_id,
                 resumed=resume_xid is not None,
             )
-            with self._replica.stream(), self._replica.reviews.watching(desk.changed):
+            open_stream = self._replica.stream(lambda: desk.half_closed)
+            with open_stream, self._replica.reviews.watching(desk.changed):
                 yield v1.HitlResponse(welcome=welcome)
                 async for response in self._show(desk, hello.filter, bound_to, resume_xid):
                     yield response
@@ -169,9 +170,9 @@ class HitlService:
                 last_sent = time.monotonic()
                 token = make_token(bound_to, (position.xid,))
                 yield v1.HitlResponse(resume_token=token, approval=shown(approval, desk.who))
-            if self._replica.go_away is not None and not warned:
+            if self._replica.draining and not warned:
                 warned = True
-                desk.leave(self._replica.go_away)
+                desk.leave(self._replica.farewell())
             while desk.answers:
                 last_sent = time.monotonic()
                 yield desk.next_answer()

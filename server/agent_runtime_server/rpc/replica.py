@@ -1,7 +1,9 @@
 """What every service of this replica shares."""
 
 import asyncio
-from collections.abc import Iterator
+import random
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,6 +19,7 @@ from agent_runtime_server.rpc.own_calls import refuse_own
 from agent_runtime_server.rpc.service import MAX_FRAME_BYTES
 
 PROTOCOL_VERSION = 1
+_LONGEST_RECONNECT_DELAY = 5.0  # seconds over which streams are spread that all have to come back elsewhere
 
 
 @dataclass(slots=True)
@@ -35,9 +38,9 @@ class Replica:
     hello_seconds: float = 10
     notices: tuple[str, ...] = ()
     forbid_self_approval: bool = False
-    go_away: v1.GoAway | None = None
-    streams: int = 0
     ending: asyncio.Event = field(default_factory=asyncio.Event)
+    _gone_at: float | None = None  # monotonic; when streams end because this replica shuts down
+    _streams: dict[object, Callable[[], bool]] = field(default_factory=dict)
 
     def limits(self) -> v1.StreamLimits:
         """Return the limits and timing of a stream."""
@@ -50,16 +53,43 @@ class Replica:
     @property
     def draining(self) -> bool:
         """Whether this replica shuts down."""
-        return self.go_away is not None
+        return self._gone_at is not None
+
+    def leave(self, seconds: float) -> None:
+        """Begin to shut down: take on nothing more, and tell every stream to go within so many seconds."""
+        self._gone_at = time.monotonic() + seconds
+        self.hub.leave()
+        self.hub.say(self.farewell)
+        self.reviews.changed()
+
+    def farewell(self) -> v1.GoAway:
+        """Return what one stream is told when this replica shuts down; no two come back at the same moment."""
+        left = round(max(0.0, (self._gone_at or 0) - time.monotonic()), 1)
+        go_away = v1.GoAway(reason=v1.GoAway.REASON_DRAINING)
+        go_away.time_left.FromTimedelta(timedelta(seconds=left))
+        delay = random.uniform(0, min(_LONGEST_RECONNECT_DELAY, left / 2))  # noqa: S311 - no secret
+        go_away.reconnect_delay.FromTimedelta(timedelta(seconds=delay))
+        return go_away
 
     @contextmanager
-    def stream(self) -> Iterator[None]:
+    def stream(self, half_closed: Callable[[], bool] = lambda: False) -> Iterator[None]:
         """Count a stream while the block runs."""
-        self.streams += 1
+        key = object()
+        self._streams[key] = half_closed
         try:
             yield
         finally:
-            self.streams -= 1
+            del self._streams[key]
+
+    @property
+    def streams(self) -> int:
+        """Number of open streams."""
+        return len(self._streams)
+
+    @property
+    def staying(self) -> bool:
+        """Whether there are streams to wait for; a client that has half-closed is done, and acts on no farewell."""
+        return any(not half_closed() for half_closed in self._streams.values())
 
     def refuse_draining(self) -> None:
         """Refuse a new stream while this replica shuts down."""

@@ -154,11 +154,14 @@ class FeedPlace:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A runnable session whose lease this replica has just taken; `drained` when its owner let go of it."""
+    """A runnable session whose lease this replica has just taken."""
 
     session_id: str
     lease_epoch: int
     drained: bool
+    """Whether its owner let go of it, or it had none."""
+    unfinished: bool = True
+    """Whether that happened in the middle of a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,8 +283,8 @@ class Leases(Protocol):
         """Renew the leases of these sessions; returns those that are no longer ours."""
         ...
 
-    async def release(self, epochs: Mapping[str, int]) -> None:
-        """Let go of these leases, so that any replica may go on at once."""
+    async def release(self, epochs: Mapping[str, int], *, unfinished: bool) -> None:
+        """Let go of these leases, perhaps in the middle of a step, so that any replica may go on at once."""
         ...
 
     async def due(self, limit: int) -> Sequence[Due]:

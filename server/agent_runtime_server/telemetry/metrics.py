@@ -1,4 +1,4 @@
-"""Prometheus metrics of this process, on a port of their own."""
+"""Prometheus metrics of this process, and the port on which any are served."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -95,9 +95,9 @@ class Metrics:
 
 
 @contextmanager
-def served(metrics: Metrics, host: str, port: int) -> Iterator[int]:
+def served(registry: CollectorRegistry, host: str, port: int) -> Iterator[int]:
     """Serve /metrics while the block runs; returns the port, of which 0 takes a free one."""
-    server, thread = start_http_server(port, addr=host, registry=metrics.registry)
+    server, thread = start_http_server(port, addr=host, registry=registry)
     try:
         yield server.server_port
     finally:

@@ -16,13 +16,14 @@ _TAKE = f"""WITH alive AS (
         WHERE locktype = 'advisory' AND classid = {_REPLICAS} AND granted
           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())),
     free AS (
-        SELECT session_id, lease_owner FROM sessions
+        SELECT session_id, lease_owner, lease_until FROM sessions
         WHERE runnable AND (lease_owner IS NULL OR lease_until < now()
                             OR (lease_owner <> $1 AND lease_owner NOT IN (SELECT replica FROM alive)))
         ORDER BY session_id LIMIT $3 FOR UPDATE SKIP LOCKED)
     UPDATE sessions s SET lease_owner = $1, lease_epoch = s.lease_epoch + 1, lease_until = now() + $2
     FROM free WHERE s.session_id = free.session_id
-    RETURNING s.session_id, s.lease_epoch, free.lease_owner IS NULL AS drained"""
+    RETURNING s.session_id, s.lease_epoch, free.lease_owner IS NULL AS drained,
+        free.lease_owner IS NOT NULL OR free.lease_until IS NOT NULL AS unfinished"""
 
 # Rows are locked in the order of append_events, so that the two never deadlock.
 _HELD = """WITH held AS (
@@ -34,7 +35,8 @@ _HELD = """WITH held AS (
 _RENEW = f"""{_HELD} UPDATE sessions s SET lease_until = now() + $4 FROM held WHERE s.session_id = held.session_id
     RETURNING s.session_id"""
 
-_RELEASE = f"""{_HELD} UPDATE sessions s SET lease_owner = NULL, lease_until = NULL
+# A lease without an owner that has a time is one that was let go of in the middle of a step.
+_RELEASE = f"""{_HELD} UPDATE sessions s SET lease_owner = NULL, lease_until = CASE WHEN $4 THEN now() END
     FROM held WHERE s.session_id = held.session_id"""
 
 _DUE = """SELECT session_id, now() AS moment FROM sessions
@@ -54,16 +56,16 @@ class PostgresLeases:
         rows = await self._database.fetch(  # once: what a lost answer took runs out, and is taken again
             _TAKE, self._replica, self._lease, limit
         )
-        return [Taken(row["session_id"], row["lease_epoch"], row["drained"]) for row in rows]
+        return [Taken(*row) for row in rows]
 
     async def renew(self, epochs: Mapping[str, int]) -> Sequence[str]:
         """Renew these leases; returns the sessions that are no longer ours."""
         rows = await self._database.read(_RENEW, self._replica, [*epochs], [*epochs.values()], self._lease)
         return sorted(epochs.keys() - {row["session_id"] for row in rows})
 
-    async def release(self, epochs: Mapping[str, int]) -> None:
-        """Let go of these leases."""
-        await self._database.read(_RELEASE, self._replica, [*epochs], [*epochs.values()])
+    async def release(self, epochs: Mapping[str, int], *, unfinished: bool) -> None:
+        """Let go of these leases, perhaps in the middle of a step."""
+        await self._database.read(_RELEASE, self._replica, [*epochs], [*epochs.values()], unfinished)
 
     async def due(self, limit: int) -> Sequence[Due]:
         """Return sessions with a deadline that has passed."""
@@ -78,13 +80,18 @@ class Presence:
         self._connection = connection
         self.replica = replica
 
-    async def keep(self) -> None:
-        """Take the lock anew if its connection was lost; to be called every second."""
+    async def keep(self) -> bool:
+        """Take the lock anew if its connection was lost, and tell whether it was not; to be called every second."""
         with mapped_errors():
             if self._connection.is_closed():
                 self._connection = await _locked(self._url, self.replica)
-            else:
+                return False
+            try:
                 await self._connection.fetchval("SELECT 1")
+            except BaseException:
+                self._connection.terminate()  # it may hang for ever, and the lock be gone without our knowing
+                raise
+            return True
 
     async def close(self) -> None:
         """Let go of the lock at once."""

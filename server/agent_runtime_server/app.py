@@ -163,6 +163,7 @@ async def _open_model(stack: AsyncExitStack, settings: Settings, mock_url: str |
         key,
         first_token_seconds=settings.llm_first_token_seconds,
         idle_seconds=settings.llm_idle_seconds,
+        window_seconds=settings.stream_window_ms / 1000,
     )
     stack.push_async_callback(model.aclose)
     return model, notices

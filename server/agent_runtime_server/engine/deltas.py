@@ -44,6 +44,7 @@ class Writing:
         self._new_id = new_id
         self._show = show
         self._window = window_seconds
+        self._flushed = float("-inf")
         self._texts: dict[tuple[Channel, int], _Text] = {}
         self._call_ids: dict[int, str] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -59,9 +60,7 @@ class Writing:
         for delta in deltas:
             self._text(delta).gathered.append(delta.text)
         if self._timer is None:
-            self.flush()
-            if self._window:
-                self._timer = asyncio.get_running_loop().call_later(self._window, self._window_ended)
+            self._flush_in(self._window)
 
     def _text(self, delta: Delta) -> _Text:
         key = (delta.channel, delta.call_index)
@@ -70,11 +69,19 @@ class Writing:
             self._texts[key] = _Text(delta.channel, self.call_id(delta.call_index) if is_call else "")
         return self._texts[key]
 
+    def _flush_in(self, window: float) -> None:
+        """Flush when a window has passed since the last time; at once if it has, or as good as has."""
+        loop = asyncio.get_running_loop()
+        wait = self._flushed + window - loop.time()
+        if wait <= window / 8:
+            self._flushed = loop.time()
+            self.flush()
+        else:
+            self._timer = loop.call_later(wait, self._window_ended)
+
     def _window_ended(self) -> None:
         self._timer = None
-        if any(text.gathered for text in self._texts.values()):
-            self.flush()
-            self._timer = asyncio.get_running_loop().call_later(self._window, self._window_ended)
+        self._flush_in(0)
 
     def flush(self) -> None:
         """Show what has gathered."""

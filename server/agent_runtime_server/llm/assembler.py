@@ -6,8 +6,8 @@ choices empty or with an empty delta beside the usage, a whole `message` where a
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from io import StringIO
-from itertools import groupby
 from typing import Final
 
 import orjson
@@ -33,7 +33,7 @@ class Assembler:
         self._reasoning = StringIO()
         self._calls: list[_Call] = []
         self._at_index: dict[int, int] = {}  # the endpoint's index of a call -> its place in _calls
-        self._fresh: list[Delta] = []
+        self._fresh: list[_Run] = []
         self._usage: Mapping[str, object] = {}
         self._finish_reason = ""
         self._model = ""
@@ -61,9 +61,7 @@ class Assembler:
     def take(self) -> list[Delta]:
         """Return what was added since the last time; pieces of one channel that follow each other are one."""
         fresh, self._fresh = self._fresh, []
-        if len(fresh) < 2:
-            return fresh
-        return [_joined(list(run)) for _, run in groupby(fresh, _stream_of)]
+        return [Delta(run.channel, "".join(run.pieces), run.call_index, run.tool_name) for run in fresh]
 
     def answer(self, asked_model: str) -> ModelAnswer:
         """Return the whole answer."""
@@ -92,15 +90,24 @@ class Assembler:
         if reasoning := _text_of(delta.get("reasoning_content")) or _text_of(delta.get("reasoning")):
             self._grow(len(reasoning))
             self._reasoning.write(reasoning)
-            self._fresh.append(Delta(Channel.REASONING, reasoning))
+            self._add(Channel.REASONING, reasoning)
         if text := _text_of(delta.get("content")):
             self._grow(len(text))
             self._text.write(text)
-            self._fresh.append(Delta(Channel.TEXT, text))
+            self._add(Channel.TEXT, text)
         pieces = delta.get("tool_calls")
         for piece in pieces if isinstance(pieces, list) else ():
             if isinstance(piece, dict):
                 self._call_piece(piece)
+
+    def _add(self, channel: Channel, text: str, call_index: int = 0, tool_name: str = "") -> None:
+        """Add a piece to the run it goes on with, or begin one."""
+        last = self._fresh[-1] if self._fresh else None
+        if last is not None and last.channel is channel and last.call_index == call_index:
+            last.pieces.append(text)
+            last.tool_name = tool_name
+        else:
+            self._fresh.append(_Run(channel, call_index, tool_name, [text]))
 
     def _call_piece(self, piece: Mapping[str, object]) -> None:
         function = piece.get("function")
@@ -113,7 +120,7 @@ class Assembler:
             self._grow(len(arguments))
             call.arguments.write(arguments)
         if arguments or name:
-            self._fresh.append(Delta(Channel.TOOL_ARGUMENTS, arguments, place, call.name))
+            self._add(Channel.TOOL_ARGUMENTS, arguments, place, call.name)
 
     def _place(self, index: object, call_id: str, name: str) -> int:
         place = self._known(index, call_id, name)
@@ -146,6 +153,16 @@ class Assembler:
             raise ModelRejected("the model's answer is larger than this service accepts")
 
 
+@dataclass(slots=True)
+class _Run:
+    """Pieces of one channel that follow each other."""
+
+    channel: Channel
+    call_index: int
+    tool_name: str
+    pieces: list[str]
+
+
 class _Call:
     """A call while its pieces come in."""
 
@@ -162,15 +179,6 @@ class _Call:
             raise ModelUnavailable("the model asked for a tool without naming it")
         arguments = self.arguments.getvalue()
         return RequestedCall(self.name, arguments if arguments.strip() else "{}")
-
-
-def _stream_of(delta: Delta) -> tuple[Channel, int]:
-    return delta.channel, delta.call_index
-
-
-def _joined(run: list[Delta]) -> Delta:
-    last = run[-1]
-    return last if len(run) == 1 else Delta(last.channel, "".join(d.text for d in run), last.call_index, last.tool_name)
 
 
 def _str(value: object) -> str:

@@ -5,8 +5,9 @@ result each, right behind them and in their order, whatever the log holds.
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from typing import TypeAlias, TypeVar, cast
 
 from agent_runtime import v1
 from agent_runtime_server.agents import rendering
@@ -22,25 +23,33 @@ def messages(agent: Agent, transcript: Sequence[Entry], *, others: Sequence[Agen
     found: list[Message] = [{"role": "system", "content": _system(agent, transcript, others)}]
     for entry in transcript:
         if isinstance(entry, Said):
-            found.extend(_said(entry.message))
+            found.extend(_once(entry, lambda said: _said(said.message), whole=True))
         elif isinstance(entry, Answered):
-            found.extend(_answered(entry))
+            found.extend(_once(entry, _answered, whole=all(called.result is not None for called in entry.calls)))
     return found
+
+
+Rendered = TypeVar("Rendered", Said, Answered)
+
+
+def _once(entry: Rendered, render: Callable[[Rendered], list[Message]], *, whole: bool) -> list[Message]:
+    """Render an entry, once when it is whole: a long conversation is sent again with each step."""
+    if not whole:
+        return render(entry)
+    if entry.rendered is None:
+        entry.rendered = render(entry)
+    return cast("list[Message]", entry.rendered)
 
 
 def tool_definitions(specs: Iterable[v1.ToolSpec]) -> list[dict[str, object]]:
     """Return the tools as function definitions."""
-    return [
-        {
-            "type": "function",
-            "function": {
-                "name": wire_name(spec.name),
-                "description": spec.description,
-                "parameters": _parameters(spec.input_schema_json),
-            },
-        }
-        for spec in specs
-    ]
+    return [_definition(spec.name, spec.description, spec.input_schema_json) for spec in specs]
+
+
+@lru_cache(maxsize=1024)
+def _definition(name: str, description: str, schema_json: str) -> dict[str, object]:
+    function = {"name": wire_name(name), "description": description, "parameters": _parameters(schema_json)}
+    return {"type": "function", "function": function}
 
 
 def _parameters(schema_json: str) -> dict[str, object]:

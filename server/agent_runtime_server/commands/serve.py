@@ -1,11 +1,12 @@
 """`agent-runtime serve`: the service."""
 
 import asyncio
+import gc
 import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Final
 
 from cyclopts import Parameter
 from pydantic import ValidationError
@@ -23,6 +24,7 @@ from agent_runtime_server.stores.postgres.migrations import MigrationError
 from agent_runtime_server.telemetry import logs
 
 _MOST_WORKERS = 64
+_YOUNG_OBJECTS: Final = 20_000  # made between two collections
 
 
 def serve(
@@ -91,7 +93,15 @@ async def _serve_alone(settings: Settings, place: Place, stopping: Stopping) -> 
     from agent_runtime_server.app import running  # the parent of workers needs nothing of it
 
     async with running(settings, place, stopping.hurry) as server:
+        _spare_the_collector()
         told = f"{READY} {server.metrics_port}" if place.is_worker else f"agent-runtime serving on {server.address}"
         sys.stdout.write(f"{told}\n")
         sys.stdout.flush()
         await stopping.asked.wait()
+
+
+def _spare_the_collector() -> None:
+    """Keep what lives as long as the process out of garbage collections, and make them rarer."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG_OBJECTS, 20, 20)

@@ -5,6 +5,8 @@ import time
 from typing import Final, Protocol
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, lower case
+_PAIRS: Final = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
+_SHIFTS: Final = range(120, -1, -10)
 
 
 class IdFactory(Protocol):
@@ -18,4 +20,4 @@ class IdFactory(Protocol):
 def new_id(prefix: str) -> str:
     """Return `prefix-` and 26 characters that sort by time and cannot be guessed."""
     number = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
-    return f"{prefix}-" + "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+    return f"{prefix}-" + "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])

@@ -17,9 +17,10 @@ _KEPT: Final = 0.75  # of the most, so that a turn is not forgotten each turn: e
 
 @dataclass(slots=True)
 class Said:
-    """The user said something."""
+    """The user said something; `rendered` is what was made of it for models, which stays the same."""
 
     message: v1.UserMessage
+    rendered: object = field(default=None, compare=False, repr=False)
 
 
 @dataclass(slots=True)
@@ -32,10 +33,14 @@ class Called:
 
 @dataclass(slots=True)
 class Answered:
-    """The model answered; its calls stand in the order in which it asked for them."""
+    """The model answered; its calls stand in the order in which it asked for them.
+
+    `rendered` is what was made of it for models; once all of its calls have results it stays the same.
+    """
 
     message: v1.AssistantMessage
     calls: list[Called] = field(default_factory=list)
+    rendered: object = field(default=None, compare=False, repr=False)
 
 
 @dataclass(slots=True)

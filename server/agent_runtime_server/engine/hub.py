@@ -49,6 +49,7 @@ class Hub:
         self._timing = timing
         self._sessions: dict[str, Session] = {}
         self._alive: WeakValueDictionary[str, Session] = WeakValueDictionary()  # also dropped ones that somebody uses
+        self._crowded = 0  # sessions at which it is time to look for idle ones
         self._running: dict[str, tuple[Runner, asyncio.Task[None]]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._swept = self._looked_at_all = time.monotonic()
@@ -70,10 +71,13 @@ class Hub:
         return session
 
     def _drop_idle(self) -> None:
-        """Keep the number of sessions nobody follows bounded."""
+        """Keep the number of sessions nobody follows bounded; looks only when many have come since the last time."""
+        if len(self._sessions) < self._crowded:
+            return
         idle = [one for one in self._sessions.values() if not one.feeds and one.session_id not in self._running]
         for session in idle[: max(0, len(idle) - _MOST_IDLE_SESSIONS)]:
             del self._sessions[session.session_id]
+        self._crowded = len(self._sessions) + _MOST_IDLE_SESSIONS // 8
 
     @property
     def open_feeds(self) -> int:

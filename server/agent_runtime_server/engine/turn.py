@@ -351,9 +351,13 @@ def _open_call(state: State, call_id: str) -> Call:
     return state.turn.calls[call_id]
 
 
+_USAGE: Final = tuple(number.name for number in v1.Usage.DESCRIPTOR.fields)
+
+
 def _add_usage(total: v1.Usage, more: v1.Usage) -> None:
-    for number in v1.Usage.DESCRIPTOR.fields:
-        setattr(total, number.name, getattr(total, number.name) + getattr(more, number.name))
+    for name in _USAGE:
+        if number := getattr(more, name):
+            setattr(total, name, getattr(total, name) + number)
 
 
 _FOLDS: Mapping[str, Callable[[State, v1.SessionEvent], None]] = {

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import cache
 from types import MappingProxyType
 from typing import Final
 
@@ -156,7 +157,8 @@ def _execute_command() -> v1.ToolSpec:
     return spec
 
 
-def switch_agent(agent_ids: Sequence[str] = ()) -> v1.ToolSpec:
+@cache
+def switch_agent(agent_ids: tuple[str, ...] = ()) -> v1.ToolSpec:
     """Return the handoff tool; the agents named are the only ones it takes, none named means any."""
     agent = _text("The agent that shall go on.", minLength=1, maxLength=64)
     if agent_ids:

@@ -97,7 +97,7 @@ def test_arguments_that_are_refused_name_the_field(name: str, given: dict[str, o
 
 
 def test_switch_agent_takes_only_the_agents_named() -> None:
-    spec = catalogue.switch_agent(["coder", "ask"])
+    spec = catalogue.switch_agent(("coder", "ask"))
     assert arguments.check(spec, '{"agent": "coder"}') is None
     error = arguments.check(spec, '{"agent": "pirate"}')
     assert error is not None

@@ -24,7 +24,7 @@ _PATIENCE_SECONDS: Final = 1.0
 class Side(Protocol[Up, Down]):
     """What differs between the chat and the review."""
 
-    def start(self, channel: grpc.aio.Channel) -> "grpc.aio.StreamStreamCall[Up, Down]":
+    async def start(self, channel: grpc.aio.Channel) -> "grpc.aio.StreamStreamCall[Up, Down]":
         """Begin the RPC."""
         ...
 
@@ -122,7 +122,7 @@ class Attachment(Generic[Up, Down]):
         """Open a stream on a connection and wait for its welcome."""
         stack = AsyncExitStack()
         channel = await stack.enter_async_context(self._channels.lend())
-        link = Link(self._side.start(channel), channel, self._timing, self._side.ping, stack.aclose)
+        link = Link(await self._side.start(channel), channel, self._timing, self._side.ping, stack.aclose)
         try:
             link.put(self._side.hello())
             self._tasks.start(link.write_forever())

@@ -9,6 +9,7 @@ import grpc
 from agent_runtime import v1
 from agent_runtime.v1 import chat_service_pb2_grpc
 from agent_runtime_client.calls import Calls, Stop
+from agent_runtime_client.credentials import Metadata
 from agent_runtime_client.cursor import Cursor, Place
 from agent_runtime_client.deltas import Deltas
 from agent_runtime_client.errors import CallFailed
@@ -50,7 +51,7 @@ class ChatSide:
     def __init__(
         self,
         options: ChatOptions,
-        metadata: Sequence[tuple[str, str]],
+        metadata: Metadata,
         mailbox: Mailbox[ChatUpdate],
         history: History,
     ) -> None:
@@ -59,7 +60,7 @@ class ChatSide:
         self.ledger = Ledger(options.client_id)
         self.session = v1.Session(session_id=options.session_id)
         self.welcome: v1.ChatWelcome | None = None
-        self._metadata = tuple(metadata)
+        self._metadata = metadata
         self._mailbox = mailbox
         self._history = history
         self._cursor = Cursor(options.after_seq)
@@ -68,9 +69,9 @@ class ChatSide:
         self._history_known = options.after_seq == 0
         self._told: set[str] = set()
 
-    def start(self, channel: grpc.aio.Channel) -> "grpc.aio.StreamStreamCall[v1.ChatRequest, v1.ChatResponse]":
+    async def start(self, channel: grpc.aio.Channel) -> "grpc.aio.StreamStreamCall[v1.ChatRequest, v1.ChatResponse]":
         """Begin the RPC."""
-        return chat_service_pb2_grpc.ChatServiceStub(channel).Chat(metadata=self._metadata)
+        return chat_service_pb2_grpc.ChatServiceStub(channel).Chat(metadata=await self._metadata())
 
     def hello(self) -> v1.ChatRequest:
         """Return the first frame, for where the reader stands now."""

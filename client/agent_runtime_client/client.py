@@ -21,8 +21,9 @@ from agent_runtime_client import feeds
 from agent_runtime_client.channels import Channels
 from agent_runtime_client.chat import Chat
 from agent_runtime_client.chat_side import ChatOptions, ChatSide
+from agent_runtime_client.credentials import Metadata, Token
 from agent_runtime_client.decisions import decision_on
-from agent_runtime_client.errors import Unreachable, call_failed
+from agent_runtime_client.errors import NotAllowed, Unreachable, call_failed
 from agent_runtime_client.journal import Journal
 from agent_runtime_client.mailbox import Mailbox
 from agent_runtime_client.records import MemoryRecords, new_frame_id
@@ -49,12 +50,17 @@ class Client:
         target: str = "127.0.0.1:50051",
         *,
         credentials: grpc.ChannelCredentials | None = None,
+        token: Token | None = None,
         metadata: Sequence[tuple[str, str]] = (),
         timing: Timing = _DEFAULT_TIMING,
     ) -> None:
+        """Reach `target`, with TLS when there are channel `credentials`, as whom the `token` says.
+
+        A function as `token` is called for each RPC; it should return at once while its token still is good.
+        """
         self.target = target
         self._channels = Channels(target, credentials)
-        self._metadata = tuple(metadata)
+        self._metadata = Metadata(metadata, token)
         self._timing = timing
 
     async def __aenter__(self) -> Self:
@@ -268,22 +274,26 @@ class Client:
         method: Callable[[grpc.aio.Channel], "grpc.aio.UnaryUnaryMultiCallable[_Request, _Answer]"],
         request: _Request,
     ) -> _Answer:
-        """Make a unary call; once more on a new connection, as each of ours may be repeated safely."""
+        """Make a unary call; once more on a new connection or with a fresh token, as each may be repeated safely."""
         try:
             return await self._attempt(method, request)
         except Unreachable as error:
             if error.problem.retry_delay is not None:
                 raise
-            return await self._attempt(method, request)
+        except NotAllowed as error:
+            if error.problem.code is not grpc.StatusCode.UNAUTHENTICATED or not self._metadata.renews:
+                raise
+        return await self._attempt(method, request)
 
     async def _attempt(
         self,
         method: Callable[[grpc.aio.Channel], "grpc.aio.UnaryUnaryMultiCallable[_Request, _Answer]"],
         request: _Request,
     ) -> _Answer:
+        metadata = await self._metadata()
         async with self._channels.lend() as channel:
             try:
-                return await method(channel)(request, metadata=self._metadata, timeout=self._timing.call_seconds)
+                return await method(channel)(request, metadata=metadata, timeout=self._timing.call_seconds)
             except grpc.aio.AioRpcError as error:
                 problem = problem_of(error)
                 if problem.code in _CONNECTION_FAULTS:

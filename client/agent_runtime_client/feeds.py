@@ -1,13 +1,14 @@
 """Feeds of events that reconnect by themselves."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 import grpc
 
 from agent_runtime import v1
 from agent_runtime.v1 import event_service_pb2_grpc
 from agent_runtime_client.channels import Channels
+from agent_runtime_client.credentials import Metadata
 from agent_runtime_client.cursor import Cursor, Place
 from agent_runtime_client.reconnect import GiveUp, Refresh, Restart, Retry, judge
 from agent_runtime_client.status import Problem, problem_of
@@ -17,7 +18,7 @@ from agent_runtime_client.timing import Backoff, Timing
 async def follow(
     channels: Channels,
     request: v1.SubscribeEventsRequest,
-    metadata: Sequence[tuple[str, str]],
+    metadata: Metadata,
     timing: Timing,
 ) -> AsyncIterator[v1.SubscribeEventsResponse]:
     """Yield the feed's frames, each event once, over as many streams as it takes."""
@@ -25,7 +26,7 @@ async def follow(
     while True:
         async with channels.lend() as channel:
             call = event_service_pb2_grpc.EventServiceStub(channel).SubscribeEvents(
-                feed.request, metadata=tuple(metadata)
+                feed.request, metadata=await metadata()
             )
             try:
                 while not isinstance(frame := await feed.read(call), Problem):

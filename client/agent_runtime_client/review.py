@@ -1,6 +1,6 @@
 """The reviewer's inbox: approvals as they are asked for and decided, over reconnects."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
@@ -11,6 +11,7 @@ from agent_runtime.v1 import hitl_service_pb2_grpc
 from agent_runtime_client.attachment import Attachment
 from agent_runtime_client.channels import Channels
 from agent_runtime_client.chat_side import PROTOCOL_VERSION
+from agent_runtime_client.credentials import Metadata
 from agent_runtime_client.decisions import decision_on
 from agent_runtime_client.errors import CallFailed, ClientError
 from agent_runtime_client.inbox import Inbox
@@ -31,22 +32,22 @@ class ReviewSide:
         self,
         client_id: str,
         selection: v1.ApprovalFilter,
-        metadata: Sequence[tuple[str, str]],
+        metadata: Metadata,
         mailbox: Mailbox[ReviewUpdate],
         get_approval: Callable[[str], Awaitable[v1.Approval]],
     ) -> None:
         self.client_id = client_id
         self.caught_up = False
         self._selection = selection
-        self._metadata = tuple(metadata)
+        self._metadata = metadata
         self._mailbox = mailbox
         self._get_approval = get_approval
         self._resume_token = ""
         self._inbox = Inbox()
 
-    def start(self, channel: grpc.aio.Channel) -> "grpc.aio.StreamStreamCall[v1.HitlRequest, v1.HitlResponse]":
+    async def start(self, channel: grpc.aio.Channel) -> "grpc.aio.StreamStreamCall[v1.HitlRequest, v1.HitlResponse]":
         """Begin the RPC."""
-        return hitl_service_pb2_grpc.HitlServiceStub(channel).Hitl(metadata=self._metadata)
+        return hitl_service_pb2_grpc.HitlServiceStub(channel).Hitl(metadata=await self._metadata())
 
     def hello(self) -> v1.HitlRequest:
         """Return the first frame, for where the reader stands now."""

@@ -15,6 +15,7 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 
 from agent_runtime import v1
+from agent_runtime_client import CaughtUp, Client, Connected
 from agent_runtime_server.app import SERVICES
 from agent_runtime_server.core.principal import Role
 from agent_runtime_server.rpc.access import ACCESS, PACKAGE
@@ -228,6 +229,26 @@ async def test_streams_of_a_revoked_key_end(connect: Open, keys: KeyRing) -> Non
             assert "revoked" in (error.details() or "")
         await untouched.frame("caught_up")
         assert not untouched.ended
+
+
+async def test_a_client_with_fresh_credentials_goes_on(asking: ServerProcess, keys: KeyRing) -> None:
+    late = [await keys.new("acme", "ann"), await keys.new("acme", "ann", seconds=4)]
+
+    async def token() -> str:
+        return late.pop() if len(late) > 1 else late[0]
+
+    async with Client(asking.target, token=token) as client:
+        session = await client.create_session(agent_id="coder")
+        late.append(await keys.new("acme", "ann", seconds=4))
+        async with client.chat(session.session_id) as chat, asyncio.timeout(60):
+            connected = 0
+            async for update in chat:
+                connected += isinstance(update, Connected)
+                if connected == 2 and isinstance(update, CaughtUp):
+                    break
+            await chat.send("list")
+        late.append(await keys.new("acme", "ann", seconds=-1))
+        assert (await client.get_session(session.session_id)).head_seq > 1
 
 
 async def test_keys_are_made_at_the_terminal(connect: Open, keys: KeyRing) -> None:

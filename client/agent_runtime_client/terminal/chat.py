@@ -13,7 +13,14 @@ from agent_runtime import v1
 from agent_runtime_client import Chat, Client, Journal, LocalTools
 from agent_runtime_client.terminal import render
 from agent_runtime_client.terminal.approvers import ApproveAll, Approver, AskHere, LeaveToReview, RejectAll
-from agent_runtime_client.terminal.connect import DEFAULT_TARGET, Target, checked_workspace, with_client
+from agent_runtime_client.terminal.connect import (
+    ANYBODY,
+    DEFAULT_TARGET,
+    Access,
+    Target,
+    checked_workspace,
+    with_client,
+)
 from agent_runtime_client.terminal.failures import CommandFailed, Exit
 from agent_runtime_client.terminal.oneshot import OneShot
 from agent_runtime_client.terminal.printer import Printer, stdout_console
@@ -38,6 +45,7 @@ class ChatOptions:
 def chat(
     *message: Annotated[str, Parameter(help="Say this, print the answer and end; without it, chat.")],
     target: Target = DEFAULT_TARGET,
+    access: Access = ANYBODY,
     workspace: Annotated[Path, Parameter(help="Folder the agents work in.")] = Path(),
     session: Annotated[str, Parameter(help="Session to go on with; its history is shown first.")] = "",
     agent: Annotated[str, Parameter(help="Agent to talk to; without it the message is routed.")] = "",
@@ -63,7 +71,7 @@ def chat(
     if yes and approve not in (None, "all"):
         raise CommandFailed(f"--yes and --approve {approve} contradict each other", Exit.USAGE)
     options = ChatOptions(said, checked_workspace(workspace), session, agent, "all" if yes else approve, json)
-    return with_client(target, lambda client: talk(client, options))
+    return with_client(target, lambda client: talk(client, options), access)
 
 
 async def talk(client: Client, options: ChatOptions) -> int:

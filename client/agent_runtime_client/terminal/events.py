@@ -9,7 +9,7 @@ from rich.text import Text
 from agent_runtime import v1
 from agent_runtime_client import Client
 from agent_runtime_client.terminal import calls, names, render
-from agent_runtime_client.terminal.connect import DEFAULT_TARGET, Target, with_client
+from agent_runtime_client.terminal.connect import ANYBODY, DEFAULT_TARGET, Access, Target, with_client
 from agent_runtime_client.terminal.failures import Exit
 from agent_runtime_client.terminal.oneshot import event_json
 from agent_runtime_client.terminal.printer import stdout_console
@@ -23,6 +23,7 @@ def events(
     session: Annotated[str, Parameter(help="Session whose events to print.")],
     *,
     target: Target = DEFAULT_TARGET,
+    access: Access = ANYBODY,
     after: Annotated[int, Parameter(help="Only events with a higher number.")] = 0,
     follow: Annotated[bool, Parameter(negative="", help="Go on with new events until Ctrl-C.")] = False,
     json: Annotated[bool, Parameter(negative="", help="Print JSON lines.")] = False,
@@ -40,7 +41,7 @@ def events(
                 console.print(event_line(event), soft_wrap=True)
         return Exit.OK
 
-    return with_client(target, work)
+    return with_client(target, work, access)
 
 
 async def _followed(client: Client, session_id: str, after: int) -> AsyncIterator[v1.SessionEvent]:

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from agent_runtime_client import Client
-from agent_runtime_client.terminal.connect import DEFAULT_TARGET, Target, with_client
+from agent_runtime_client.terminal.connect import ANYBODY, DEFAULT_TARGET, Access, Target, with_client
 
 
 def fork(
@@ -16,12 +16,13 @@ def fork(
     at: Annotated[int, Parameter(help="Last event to copy; 0 copies all.", validator=Number(gte=0))] = 0,
     title: Annotated[str, Parameter(help="Title of the copy; without it the other's.")] = "",
     target: Target = DEFAULT_TARGET,
+    access: Access = ANYBODY,
 ) -> int:
     """Begin a session as a copy of another one up to an event, and print its id.
 
     `agent-runtime events SESSION` shows the numbers to choose from. The other session is left as it is.
     """
-    return with_client(target, partial(_fork, session=session, at=at, title=title))
+    return with_client(target, partial(_fork, session=session, at=at, title=title), access)
 
 
 async def _fork(client: Client, *, session: str, at: int, title: str) -> int:

@@ -3,10 +3,11 @@
 import asyncio
 from typing import Annotated
 
+import grpc
 from cyclopts import Parameter
 
 from agent_runtime_client import CallFailed, Client, Timing
-from agent_runtime_client.terminal.connect import DEFAULT_TARGET, checked_target
+from agent_runtime_client.terminal.connect import ANYBODY, DEFAULT_TARGET, Access, checked_target
 from agent_runtime_client.terminal.failures import CommandFailed
 
 _BAD_ARGUMENTS, _NO_CONNECTION, _RPC_FAILED, _NOT_SERVING = 1, 2, 3, 4
@@ -21,6 +22,7 @@ def health(
     target: Annotated[
         str, Parameter(name=["--target", "--addr"], help="Server, as HOST:PORT.", env_var="AGENT_RUNTIME_TARGET")
     ] = DEFAULT_TARGET,
+    access: Access = ANYBODY,
     timeout: Annotated[float, Parameter(help="Seconds to wait for the answer.")] = 5.0,
 ) -> int:
     """Ask a server whether it serves; prints the state.
@@ -31,10 +33,11 @@ def health(
         raise CommandFailed("--timeout must be above 0", _BAD_ARGUMENTS)
     try:
         checked_target(target)
+        credentials = access.credentials()
     except CommandFailed as error:
         raise CommandFailed(str(error), _BAD_ARGUMENTS) from error
     try:
-        status = asyncio.run(_ask(target, service, timeout))
+        status = asyncio.run(_ask(target, credentials, service, timeout))
     except CallFailed as error:
         no_connection = error.code in _NO_CONNECTION_CODES
         reached = f"nothing answers at {target}" if no_connection else f"{target} refused"
@@ -45,6 +48,6 @@ def health(
     return 0 if status == "SERVING" else _NOT_SERVING
 
 
-async def _ask(target: str, service: str, timeout: float) -> str:
-    async with Client(target, timing=Timing(call_seconds=timeout)) as client:
+async def _ask(target: str, credentials: grpc.ChannelCredentials | None, service: str, timeout: float) -> str:
+    async with Client(target, credentials=credentials, timing=Timing(call_seconds=timeout)) as client:
         return await client.health(service)

@@ -14,7 +14,14 @@ from agent_runtime import v1
 from agent_runtime_client import Client, Rejected, Review, updates
 from agent_runtime_client.terminal import calls, names, render
 from agent_runtime_client.terminal.approvers import AskHere, Decision
-from agent_runtime_client.terminal.connect import DEFAULT_TARGET, Target, checked_workspace, with_client
+from agent_runtime_client.terminal.connect import (
+    ANYBODY,
+    DEFAULT_TARGET,
+    Access,
+    Target,
+    checked_workspace,
+    with_client,
+)
 from agent_runtime_client.terminal.failures import CommandFailed, Exit
 from agent_runtime_client.terminal.printer import stdout_console
 from agent_runtime_client.terminal.sessions import local_time
@@ -25,6 +32,7 @@ def review(
     approval_id: Annotated[str, Parameter(help="Decide this one and end.")] = "",
     *,
     target: Target = DEFAULT_TARGET,
+    access: Access = ANYBODY,
     approve: Annotated[bool, Parameter(negative="", help="Approve APPROVAL_ID as asked.")] = False,
     reject: Annotated[bool, Parameter(negative="", help="Reject APPROVAL_ID.")] = False,
     comment: Annotated[str, Parameter(help="Why; the model is told when it is a rejection.")] = "",
@@ -55,7 +63,7 @@ def review(
         async with client.review() as inbox:
             return await Inbox(inbox, folder).run()
 
-    return with_client(target, work)
+    return with_client(target, work, access)
 
 
 async def _decide_one(client: Client, approval_id: str, verdict: "v1.ApprovalVerdict.ValueType", comment: str) -> int:

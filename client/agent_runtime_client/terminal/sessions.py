@@ -9,17 +9,17 @@ from rich.text import Text
 from agent_runtime import v1
 from agent_runtime_client import Client
 from agent_runtime_client.terminal import names
-from agent_runtime_client.terminal.connect import DEFAULT_TARGET, Target, with_client
+from agent_runtime_client.terminal.connect import ANYBODY, DEFAULT_TARGET, Access, Target, with_client
 from agent_runtime_client.terminal.printer import stdout_console
 from agent_runtime_client.terminal.text import shorten
 
 
-def sessions(*, target: Target = DEFAULT_TARGET) -> int:
+def sessions(*, target: Target = DEFAULT_TARGET, access: Access = ANYBODY) -> int:
     """List the sessions on the server, newest first.
 
     On a terminal as a table, else as one line a session: id, state, agent, events, last change, title.
     """
-    return with_client(target, _list)
+    return with_client(target, _list, access)
 
 
 async def _list(client: Client) -> int:

@@ -19,6 +19,7 @@ from agent_runtime_server.core.observe import Observer
 from agent_runtime_server.core.settings import Settings
 from agent_runtime_server.engine.hub import Hub, Timing
 from agent_runtime_server.engine.limits import Limits
+from agent_runtime_server.engine.retention import Keeper, Policy
 from agent_runtime_server.engine.reviews import Reviews
 from agent_runtime_server.engine.runner import Performer
 from agent_runtime_server.engine.session import Services
@@ -46,6 +47,7 @@ from agent_runtime_server.stores.postgres.keys import PostgresKeys
 from agent_runtime_server.stores.postgres.leases import PostgresLeases, Presence, announce
 from agent_runtime_server.stores.postgres.log import PostgresLog
 from agent_runtime_server.stores.postgres.migrations import migrate
+from agent_runtime_server.stores.postgres.retention import PostgresRetention
 from agent_runtime_server.stores.postgres.writer import Writer
 from agent_runtime_server.stores.redis import Cache, open_cache
 from agent_runtime_server.stores.redis.bus import RedisBus
@@ -72,6 +74,7 @@ class Stores:
     leases: PostgresLeases
     presence: Presence
     clock: DatabaseClock
+    retention: PostgresRetention
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,7 @@ async def running(settings: Settings, place: Place, hurry: asyncio.Event) -> Asy
                 tasks.create_task(_keep_presence(stores.presence, replica.hub), name="presence"),
                 tasks.create_task(replica.hub.run(), name="hub"),
                 tasks.create_task(replica.reviews.run(), name="reviews"),
+                tasks.create_task(_keeper(settings, stores, replica).run(), name="retention"),
                 tasks.create_task(prober.run(), name="probes"),
                 tasks.create_task(gate.streams.run(), name="credentials of streams"),
             ]
@@ -147,6 +151,7 @@ async def _open_stores(stack: AsyncExitStack, settings: Settings, observer: Obse
         PostgresLeases(database, presence.replica, lease),
         presence,
         clock,
+        PostgresRetention(database),
     )
 
 
@@ -203,6 +208,16 @@ def _replica(
         notices=notices,
         forbid_self_approval=settings.auth_forbid_self_approval,
     )
+
+
+def _keeper(settings: Settings, stores: Stores, replica: Replica) -> Keeper:
+    days = settings.session_ttl_days
+    policy = Policy(
+        keep_events=settings.retain_events,
+        idle=None if days is None else timedelta(days=days),
+        buried_after=timedelta(seconds=settings.session_grace_seconds),
+    )
+    return Keeper(replica.hub, stores.log, stores.retention, policy)
 
 
 def _limits(settings: Settings) -> Limits:

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from agent_runtime_server.core.errors import StoreUnavailable
-from agent_runtime_server.stores.base import Frame, LeaseAction, Outcome
+from agent_runtime_server.stores.base import Frame, GoneError, LeaseAction, Outcome
 from agent_runtime_server.stores.postgres import database, writer
 from enginekit.proxy import Proxy, proxied
 from enginekit.stores import TENANT, Stores, event, opened
@@ -98,7 +98,7 @@ async def test_each_append_of_a_lost_batch_has_its_own_outcome(stores: Stores, l
     assert [getattr(answer, "outcome", type(answer)) for answer in answers] == [
         Outcome.DONE,
         Outcome.CONFLICT,
-        writer.GoneError,
+        GoneError,
     ]
 
 

@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from agent_runtime import v1
-from agent_runtime_server.stores.base import Frame, LeaseAction, Outcome, SessionQuery, StoredEvent
-from agent_runtime_server.stores.postgres.writer import GoneError
+from agent_runtime_server.stores.base import Frame, GoneError, LeaseAction, Outcome, SessionQuery, StoredEvent
 from enginekit.stores import OWNER, TENANT, Stores, appending, approval_row, beginning, event, opened
 
 FRAME = Frame("s1", "f-1", b"digest")
@@ -135,7 +134,7 @@ class TestApprovalsOfAppends:
 
 class TestCreate:
     async def test_a_session_is_there_with_its_first_event(self, stores: Stores) -> None:
-        loaded = await stores.log.load(TENANT, "s1")
+        loaded = await stores.log.load(TENANT, "s1", 1)
         assert loaded is not None
         assert loaded.events == [b"s1 1"]
         assert loaded.row.tenant == TENANT
@@ -164,7 +163,7 @@ class TestCreate:
         assert [row is None for row in made].count(True) == 1
 
     async def test_what_is_not_there_is_none(self, stores: Stores) -> None:
-        assert await stores.log.load(TENANT, "s-gone") is None
+        assert await stores.log.load(TENANT, "s-gone", 1) is None
         assert await stores.log.row(TENANT, "s-gone") is None
 
 

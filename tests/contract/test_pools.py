@@ -92,7 +92,7 @@ class TestStatements:
             prepared = "SELECT count(*) FROM pg_prepared_statements"
             before = await connection.fetchval(prepared)
         for _ in range(5):
-            await stores.log.load(TENANT, "s1")
+            await stores.log.load(TENANT, "s1", 1)
         async with stores.database.connection() as connection:
             assert await connection.fetchval(prepared) == before + 1
 

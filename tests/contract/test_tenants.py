@@ -17,7 +17,7 @@ async def _owned(stores: Stores) -> None:
 
 async def test_a_session_is_not_found(stores: Stores) -> None:
     assert await stores.log.row(STRANGER, "s1") is None
-    assert await stores.log.load(STRANGER, "s1") is None
+    assert await stores.log.load(STRANGER, "s1", 1) is None
     assert await stores.log.events(STRANGER, "s1", 0, 10) == []
     assert await stores.log.list_sessions(SessionQuery(STRANGER, 10)) == []
 

@@ -142,9 +142,10 @@ def wish(**fields: Any) -> lifecycle.Wish:
 
 async def log(session: Session) -> list[v1.SessionEvent]:
     """Return a session's committed events."""
-    loaded = await session._services.log.load(TENANT, session.session_id)
-    assert loaded is not None
-    return [v1.SessionEvent.FromString(payload) for payload in loaded.events]
+    events: list[v1.SessionEvent] = []
+    while page := await session._services.log.events(TENANT, session.session_id, events[-1].seq if events else 0, 1000):
+        events += [v1.SessionEvent.FromString(event.payload) for event in page]
+    return events
 
 
 def kinds(events: Sequence[v1.SessionEvent]) -> list[str]:
@@ -152,9 +153,9 @@ def kinds(events: Sequence[v1.SessionEvent]) -> list[str]:
     return [event.WhichOneof("payload") or "" for event in events]
 
 
-async def until(session: Session, kind: str, count: int = 1) -> v1.SessionEvent:
-    """Follow a session until it has this many events of a kind, and return the last one."""
-    feed = session.follow(Wanted(0))
+async def until(session: Session, kind: str, count: int = 1, *, after_seq: int = 0) -> v1.SessionEvent:
+    """Follow a session until it has this many events of a kind behind a seq, and return the last one."""
+    feed = session.follow(Wanted(after_seq))
     try:
         async with asyncio.timeout(20):
             async for item in feed:

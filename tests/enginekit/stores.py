@@ -27,6 +27,7 @@ from agent_runtime_server.stores.postgres.database import Database, open_databas
 from agent_runtime_server.stores.postgres.leases import PostgresLeases, Presence, announce
 from agent_runtime_server.stores.postgres.log import PostgresLog
 from agent_runtime_server.stores.postgres.queue import Bounds
+from agent_runtime_server.stores.postgres.retention import PostgresRetention
 from agent_runtime_server.stores.postgres.writer import Writer
 
 TENANT = "tenant-1"
@@ -60,6 +61,7 @@ class Stores:
     log: PostgresLog
     approvals: PostgresApprovals
     leases: PostgresLeases
+    retention: PostgresRetention
     batches: Batches
     writing: "asyncio.Task[None]"
 
@@ -98,7 +100,8 @@ async def opened(
         writing = group.create_task(writer.run())
         log, approvals = PostgresLog(database, writer, replica), PostgresApprovals(database)
         leases = PostgresLeases(database, replica, lease)
-        yield Stores(database, commits, presence, writer, log, approvals, leases, batches, writing)
+        retention = PostgresRetention(database)
+        yield Stores(database, commits, presence, writer, log, approvals, leases, retention, batches, writing)
         writing.cancel()
 
 

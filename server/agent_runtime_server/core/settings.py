@@ -63,6 +63,10 @@ class Settings(BaseSettings):
     turn_steps: int = Field(50, gt=0, description="most model calls of a turn")
     turn_handoffs: int = Field(5, ge=0, description="most changes of agent in a turn")
 
+    retain_events: int = Field(10_000, ge=0, description="events kept of a session; 0 keeps all")
+    session_ttl_days: float | None = Field(None, gt=0, description="a session unused for so long expires; unset never")
+    session_grace_seconds: float = Field(60, ge=0, description="how long an expired session can still be read")
+
     drain_seconds: float = Field(25, ge=0, le=30, description="longest time streams and steps have at shutdown")
 
     auth_mode: AuthMode = Field(AuthMode.OFF, description="whether callers need credentials")

@@ -17,6 +17,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from agent_runtime import v1
 from agent_runtime_server.core.errors import ServiceError
+from agent_runtime_server.engine.position import compacted
 from agent_runtime_server.stores.base import StoredEvent
 
 _MOST_ITEMS: Final = 1024
@@ -115,6 +116,11 @@ class Feed:
         self._queue.clear()
         self._queued_bytes = 0
 
+    def catch_up(self) -> None:
+        """Read the log for what the session could not hand over."""
+        self._fall_behind()
+        self._wake.set()
+
     def answer(self, control: Control) -> None:
         """Send a control frame behind the events that are out already; never dropped."""
         self._controls.append(control)
@@ -211,6 +217,8 @@ class Feed:
         page = self._source.recent(self._sent_seq)
         if page is None:
             page = await self._read(self._sent_seq, limit)
+        if page and page[0].seq != self._sent_seq + 1:  # compaction has overtaken this reader
+            raise compacted(page[0].seq, self._source.head_seq)
         for event in page[:limit]:
             self._sent_seq = event.seq
             yield event

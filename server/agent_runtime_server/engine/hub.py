@@ -79,6 +79,10 @@ class Hub:
             del self._sessions[session.session_id]
         self._crowded = len(self._sessions) + _MOST_IDLE_SESSIONS // 8
 
+    def alive(self) -> list[Session]:
+        """Return every session that somebody uses or that is kept at hand."""
+        return list(self._alive.values())
+
     @property
     def open_feeds(self) -> int:
         """Number of streams that follow a session."""
@@ -203,7 +207,10 @@ class Hub:
         if followed:
             heads = await self._performer.services.log.heads([session.session_id for session in followed])
             for session in followed:
-                session.grown(heads.get(session.session_id, 0))
+                if session.session_id in heads:
+                    session.grown(heads[session.session_id])
+                else:
+                    session.removed()
 
     async def _settle(self, due: Due) -> None:
         """Settle one session; what is wrong with it must not keep the others from their deadlines."""

@@ -9,10 +9,13 @@ from agent_runtime_server.core.errors import CallerError
 from agent_runtime_server.engine import settle
 from agent_runtime_server.engine.appends import stored
 from agent_runtime_server.engine.draft import Draft
+from agent_runtime_server.engine.loading import begin
+from agent_runtime_server.engine.position import compacted
 from agent_runtime_server.engine.session import Services, Session
+from agent_runtime_server.engine.snapshot import pack
 from agent_runtime_server.engine.summary import summary
-from agent_runtime_server.engine.turn import State, apply
-from agent_runtime_server.stores.base import NewSession, SessionRow, StoredEvent
+from agent_runtime_server.engine.turn import FOLD_VERSION, State, apply
+from agent_runtime_server.stores.base import NewSession, SessionRow, Snapshot, StoredEvent
 
 _PAGE = 500
 
@@ -76,8 +79,14 @@ async def _made(services: Services, tenant: str, session_id: str) -> v1.Session:
 async def fork(services: Services, source: v1.Session, wish: Wish, at_seq: int) -> tuple[v1.Session, bool]:
     """Return a copy of a session's log up to a seq, and whether it was made now; what ran there is cancelled."""
     session_id = wish.session_id or services.new_id("session")
-    state = State(session_id)
-    events = [event async for event in _copied(services, wish.tenant, source.session_id, session_id, at_seq, state)]
+    base = await services.log.base(wish.tenant, source.session_id, FOLD_VERSION)
+    state = begin(source.session_id, base)
+    state.session_id = session_id
+    if base is not None:
+        if base.seq > at_seq:  # it was compacted meanwhile
+            raise compacted(base.seq + 1, source.head_seq)
+        base = Snapshot(base.seq, FOLD_VERSION, pack(state))
+    events = [event async for event in _copied(services, wish.tenant, source.session_id, at_seq, state)]
     draft = Draft(state, to_nanos(services.clock()), services.new_id, services.agents, services.limits)
     settle.fork(draft, v1.SessionForked(from_session_id=source.session_id, from_seq=at_seq), wish.owner)
     session = summary(state)
@@ -85,7 +94,8 @@ async def fork(services: Services, source: v1.Session, wish: Wish, at_seq: int) 
     session.labels.update(source.labels)
     session.owner.CopyFrom(wish.owner)
     session.create_time.CopyFrom(services.clock())
-    new = NewSession(session, wish.tenant, wish.request_id, events + [stored(event) for event in draft.events])
+    events += [stored(event) for event in draft.events]
+    new = NewSession(session, wish.tenant, wish.request_id, events, base)
     existing = await _insert(services, new)
     if existing is None:
         return await _made(services, wish.tenant, session_id), True
@@ -95,21 +105,21 @@ async def fork(services: Services, source: v1.Session, wish: Wish, at_seq: int) 
 
 
 async def _copied(
-    services: Services, tenant: str, source_id: str, session_id: str, at_seq: int, state: State
+    services: Services, tenant: str, source_id: str, at_seq: int, state: State
 ) -> AsyncIterator[StoredEvent]:
     """Yield the source's events under the new session's id, and fold them."""
-    after_seq = 0
-    while page := await services.log.events(tenant, source_id, after_seq, _PAGE):
+    while page := await services.log.events(tenant, source_id, state.head_seq, _PAGE):
+        if page[0].seq != state.head_seq + 1:
+            raise compacted(page[0].seq, page[-1].seq)
         for one in page:
             if one.seq > at_seq:
                 return
             event = v1.SessionEvent.FromString(one.payload)
-            event.session_id = session_id
+            event.session_id = state.session_id
             if event.HasField("session_closed"):
                 return
             apply(state, event)
             yield stored(event)
-        after_seq = page[-1].seq
 
 
 def _taken() -> CallerError:

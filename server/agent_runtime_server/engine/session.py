@@ -11,16 +11,28 @@ from agent_runtime_server.agents.registry import Registry
 from agent_runtime_server.core.clock import Clock, to_nanos
 from agent_runtime_server.core.errors import CallerError, StoreUnavailable
 from agent_runtime_server.core.ids import IdFactory
-from agent_runtime_server.engine.appends import approval_rows, as_append, kind
+from agent_runtime_server.engine.appends import approval_rows, as_append
 from agent_runtime_server.engine.deltas import Writing
 from agent_runtime_server.engine.draft import Draft
 from agent_runtime_server.engine.feed import Ephemeral, Feed, Wanted
 from agent_runtime_server.engine.limits import Limits
+from agent_runtime_server.engine.loading import OvertakenError, fold, load
+from agent_runtime_server.engine.position import not_found
 from agent_runtime_server.engine.recent import Recent
 from agent_runtime_server.engine.relay import Alone, Relay
 from agent_runtime_server.engine.settle import settle
-from agent_runtime_server.engine.turn import Effect, State, apply, next_effect
-from agent_runtime_server.stores.base import ApprovalStore, Bus, EventLog, Frame, Outcome, StoredEvent
+from agent_runtime_server.engine.snapshot import pack
+from agent_runtime_server.engine.turn import FOLD_VERSION, Effect, State, apply, next_effect
+from agent_runtime_server.stores.base import (
+    ApprovalStore,
+    Bus,
+    EventLog,
+    Frame,
+    GoneError,
+    Outcome,
+    Snapshot,
+    StoredEvent,
+)
 
 _PAGE = 500
 _AT_REST = (v1.TURN_STATE_UNSPECIFIED, v1.TURN_STATE_WAITING_FOR_TOOL, v1.TURN_STATE_WAITING_FOR_USER)
@@ -73,6 +85,7 @@ class Session:
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[object]] = set()  # commits and catching up: they outlive who asked for them
         self._state: State | None = None
+        self._unsaved = 0
         self._recent = Recent()
         self._shown_seq = 0
         self._turn_state: v1.TurnState.ValueType = v1.TURN_STATE_UNSPECIFIED
@@ -159,7 +172,8 @@ class Session:
         self._offer(item)
 
     async def _try_refresh(self) -> None:
-        with suppress(StoreUnavailable):  # then the sweep, which looks every second, comes back to it
+        # The sweep, which looks every second, comes back to it; whoever reads a session that is gone was told so.
+        with suppress(StoreUnavailable, CallerError):
             await self.refresh()
 
     # -- state ------------------------------------------------------------------------------------------------------
@@ -172,24 +186,42 @@ class Session:
     async def _loaded(self) -> State:
         if self._state is not None:
             return self._state
-        loaded = await self._services.log.load(self.tenant, self.session_id)
-        if loaded is None:
-            raise CallerError(v1.ERROR_REASON_SESSION_NOT_FOUND, f"there is no session {self.session_id}")
-        state = State(self.session_id)
-        fresh: list[StoredEvent] = []
-        for number, payload in enumerate(loaded.events, start=1):
-            event = v1.SessionEvent.FromString(payload)
-            apply(state, event)
-            if event.seq > self._shown_seq:
-                fresh.append(StoredEvent(event.seq, kind(event), payload))
-            if number % 500 == 0:
-                await asyncio.sleep(0)  # a long log must not hold up the others
+        while True:
+            try:
+                return await self._read()
+            except OvertakenError:
+                continue
+
+    async def _read(self) -> State:
+        """Fold the log from the latest snapshot on."""
+        log = self._services.log
+        found = await load(log, self.tenant, self.session_id)
+        if found is None:
+            self.removed()
+            raise not_found(self.session_id)
+        loaded, state = found
+        self._unsaved = loaded.row.session.head_seq - state.head_seq
+        async for page in fold(log, self.tenant, loaded, state):
+            self._show(state.head_seq, page)
         self.oldest_seq = loaded.row.session.oldest_seq
         if not loaded.row.lease_mine or self.lease_epoch not in (None, loaded.row.lease_epoch):
             self.lease_epoch = None
         self._state = state
-        self._publish(state, fresh)
+        self._publish(state, ())
         return state
+
+    async def snapshot(self) -> Snapshot | None:
+        """Return the state as it is to be kept, if it is at hand."""
+        async with self._lock:
+            if self._state is None:
+                return None
+            self._unsaved = 0
+            return Snapshot(self._state.head_seq, FOLD_VERSION, pack(self._state))
+
+    @property
+    def unsaved(self) -> int:
+        """Number of events to be folded behind the latest snapshot, as far as this replica has added them."""
+        return self._unsaved
 
     async def refresh(self) -> None:
         """Fold what others have committed; for who decides by the state without committing anything itself."""
@@ -205,20 +237,47 @@ class Session:
                 self._publish(state, page)
                 if len(page) < _PAGE:
                     return
+            if state.closed:  # nothing follows, unless that it is removed
+                await self._head()
+
+    async def _head(self) -> int:
+        """Return the seq that the log ends with; raises SESSION_NOT_FOUND when there is none any more."""
+        heads = await self._services.log.heads([self.session_id])
+        if self.session_id not in heads:
+            self.removed()
+            raise not_found(self.session_id)
+        return heads[self.session_id]
+
+    def removed(self) -> None:
+        """Forget everything and end every stream: the session is there no more."""
+        self._forget()
+        for feed in self.feeds:
+            feed.end(not_found(self.session_id))
 
     def _forget(self) -> None:
         """Drop a state that is stale or was spoiled by a draft that was not committed."""
         self._state = None
 
     def _publish(self, state: State, events: Sequence[StoredEvent]) -> None:
-        """Show committed events to every feed."""
-        self._shown_seq = max(self._shown_seq, state.head_seq)
+        """Show committed events to every feed, and the state that they leave to the runner."""
         self._turn_state = state.turn.state if state.turn is not None else v1.TURN_STATE_UNSPECIFIED
-        self._recent.add(events)
-        for feed in self.feeds:
-            feed.offer(events)
+        self._show(state.head_seq, events)
         if self._interrupt is not None:
             self._interrupt(next_effect(state))
+
+    def _show(self, head_seq: int, events: Sequence[StoredEvent]) -> None:
+        """Hand committed events to every feed; what a snapshot stands for they read themselves."""
+        fresh = [event for event in events if event.seq > self._shown_seq]
+        skipped = head_seq - self._shown_seq > len(fresh)
+        self._shown_seq = max(self._shown_seq, head_seq)
+        if skipped:
+            self._recent = Recent()
+        self._recent.add(fresh)
+        for feed in self.feeds:
+            if skipped:
+                feed.catch_up()
+            else:
+                feed.offer(fresh)
 
     # -- commits ----------------------------------------------------------------------------------------------------
 
@@ -266,8 +325,7 @@ class Session:
 
     async def _is_stale(self, head_seq: int) -> bool:
         """Tell whether others have committed since, which may change a refusal."""
-        heads = await self._services.log.heads([self.session_id])
-        return heads.get(self.session_id, head_seq) != head_seq
+        return await self._head() != head_seq
 
     async def _known(self, frame: Frame | None, refusal: CallerError) -> Committed:
         """Answer a refused frame as a duplicate when it was committed before; else let the refusal stand."""
@@ -295,6 +353,9 @@ class Session:
             leased, leaving = self.lease_epoch is not None, self._services.leaving.is_set()
             append = as_append(draft, approvals, frame, epoch, leased=leased, leaving=leaving)
             appended = await self._services.log.append(append)
+        except GoneError as error:
+            self.removed()
+            raise not_found(self.session_id) from error
         except BaseException:
             self._forget()
             raise
@@ -305,6 +366,7 @@ class Session:
             self._forget()
             return None
         self.lease_epoch = appended.lease_epoch if appended.lease_mine else None
+        self._unsaved += len(append.events)
         self._publish(state, append.events)
         self._services.committed(append.events)
         self._relay.grew(state.head_seq)

@@ -11,6 +11,7 @@ from agent_runtime_server.core.errors import Bug, CallerError, ServiceError, inv
 from agent_runtime_server.core.ids import new_id
 from agent_runtime_server.engine import frames, intake
 from agent_runtime_server.engine.feed import Feed, Wanted, heartbeat
+from agent_runtime_server.engine.position import check_position, not_found
 from agent_runtime_server.engine.session import Session
 from agent_runtime_server.rpc import acks, wire
 from agent_runtime_server.rpc.hello import first_frame
@@ -100,14 +101,16 @@ class ChatService:
         except BaseException:
             session.leave(feed)
             raise
-        assert row is not None, "a loaded session has a row"
+        if row is None:  # removed meanwhile
+            session.leave(feed)
+            raise not_found(session.session_id)
         welcome = v1.ChatWelcome(
             session=row.session,
             attachment_id=new_id("attachment"),
             role=v1.ATTACH_ROLE_EXECUTOR if executes else v1.ATTACH_ROLE_OBSERVER,
             executor_epoch=state.executor_epoch if executes else 0,
             head_seq=state.head_seq,
-            oldest_seq=session.oldest_seq,
+            oldest_seq=row.session.oldest_seq,
             limits=self._replica.limits(),
             protocol_version=version,
             replica_id=self._replica.replica_id,
@@ -173,17 +176,6 @@ class ChatService:
             raise CallerError(v1.ERROR_REASON_NOT_EXECUTOR, "only the executor reports progress")
         elif _may_report(attachment.progress):
             session.show(request.tool_progress, but=feed)
-
-
-def check_position(oldest: int, head: int, after_seq: int) -> None:
-    """Refuse to replay from beyond the log, or from what is compacted."""
-    metadata = {"oldestSeq": str(oldest), "headSeq": str(head)}
-    if after_seq > head:
-        message = f"after_seq {after_seq} is ahead of the log, which ends at {head}; is this the right environment?"
-        raise CallerError(v1.ERROR_REASON_SEQ_AHEAD_OF_LOG, message, metadata=metadata)
-    if after_seq + 1 < oldest:
-        message = f"events before {oldest} are compacted; call GetSession and go on with after_seq {oldest - 1}"
-        raise CallerError(v1.ERROR_REASON_SEQ_COMPACTED, message, metadata=metadata)
 
 
 def _supersede(session: Session, client_id: str, *, executes: bool) -> None:

@@ -7,16 +7,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from agent_runtime import v1
-from agent_runtime_server.core.errors import ServiceError, StoreUnavailable
+from agent_runtime_server.core.errors import CallerError, ServiceError, StoreUnavailable
 from agent_runtime_server.engine.feed import Wanted, heartbeat
+from agent_runtime_server.engine.position import check_position
 from agent_runtime_server.rpc import wire
-from agent_runtime_server.rpc.chat import check_position
 from agent_runtime_server.rpc.pages import make_token, read_token
 from agent_runtime_server.rpc.principal import principal
 from agent_runtime_server.rpc.replica import Replica, draining
 from agent_runtime_server.rpc.service import Call, Outgoing
 from agent_runtime_server.rpc.streams import OpenStream
-from agent_runtime_server.stores.base import FeedPlace, StoredEvent
+from agent_runtime_server.stores.base import CompactedError, EventLog, FeedPlace, StoredEvent
 
 _BOUND_TO = "events"
 _PAGE = 500
@@ -78,7 +78,7 @@ class EventService:
         while not self._replica.ending.is_set():
             page: Sequence[tuple[StoredEvent, FeedPlace]] = ()
             with suppress(StoreUnavailable):  # which it may be for a while; the stream stays
-                page, place = await log.feed(tenant, place, _PAGE)
+                page, place = await _page(log, tenant, place)
             for event, event_place in page:
                 if event.kind in kinds:
                     last_sent = time.monotonic()
@@ -100,6 +100,17 @@ class EventService:
                 yield v1.SubscribeEventsResponse(resume_token=_token(place), heartbeat=heartbeat(0))
             await asyncio.sleep(min(_POLL_SECONDS, self._replica.heartbeat_seconds / 3))
         raise draining()
+
+
+async def _page(
+    log: EventLog, tenant: str, place: FeedPlace
+) -> tuple[Sequence[tuple[StoredEvent, FeedPlace]], FeedPlace]:
+    try:
+        return await log.feed(tenant, place, _PAGE)
+    except CompactedError as error:
+        message = "events behind this place are compacted; go on with the resumeToken given here, or with none"
+        metadata = {"resumeToken": _token(error.oldest)}
+        raise CallerError(v1.ERROR_REASON_SEQ_COMPACTED, message, metadata=metadata) from error
 
 
 def _wanted_kinds(request: v1.SubscribeEventsRequest) -> Collection[int]:

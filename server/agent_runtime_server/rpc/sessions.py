@@ -5,8 +5,8 @@ from datetime import UTC
 from agent_runtime import v1
 from agent_runtime_server.core.errors import CallerError, invalid
 from agent_runtime_server.engine import lifecycle
+from agent_runtime_server.engine.position import check_position, compacted
 from agent_runtime_server.rpc import wire
-from agent_runtime_server.rpc.chat import check_position
 from agent_runtime_server.rpc.pages import fingerprint, fitting, make_token, page_size, read_place
 from agent_runtime_server.rpc.principal import Principal, principal
 from agent_runtime_server.rpc.replica import Replica
@@ -99,10 +99,8 @@ class SessionService:
         self._replica.refuse_draining()
         who = principal(call)
         source = (await self._row(request.session_id, who)).session
-        check_position(source.oldest_seq, source.head_seq, request.at_seq)
-        if source.oldest_seq > 1:
-            message = f"events before {source.oldest_seq} are compacted, so the session cannot be copied"
-            raise CallerError(v1.ERROR_REASON_SEQ_COMPACTED, message)
+        at_seq = request.at_seq or source.head_seq
+        check_position(source.oldest_seq, source.head_seq, at_seq)
         wish = lifecycle.Wish(
             owner=who.actor(v1.ACTOR_KIND_USER),
             tenant=who.tenant,
@@ -112,7 +110,6 @@ class SessionService:
             title=request.title,
             labels={},
         )
-        at_seq = request.at_seq or source.head_seq
         session, created = await lifecycle.fork(self._replica.services, source, wish, at_seq)
         return v1.ForkSessionResponse(session=session, created=created)
 
@@ -123,4 +120,6 @@ class SessionService:
         check_position(session.oldest_seq, session.head_seq, request.after_seq)
         limit = page_size(request.page_size, 100, 1000)
         events = await self._log.events(who.tenant, request.session_id, request.after_seq, limit)
+        if events and events[0].seq != request.after_seq + 1:  # compaction has overtaken this read
+            raise compacted(events[0].seq, session.head_seq)
         return wire.event_page(events, request.after_seq, session.head_seq)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Protocol
 
@@ -24,6 +24,18 @@ class Outcome(IntEnum):
     DONE = 0
     CONFLICT = 1  # the head or the lease epoch has moved, or an approval has: refold and decide again
     DUPLICATE = 2  # the frame is known; nothing was written
+
+
+class GoneError(Exception):
+    """The session of an append does not exist."""
+
+
+class CompactedError(Exception):
+    """Events behind a place in the feed over all sessions are gone; `oldest` is the first place with none missing."""
+
+    def __init__(self, oldest: "FeedPlace") -> None:
+        super().__init__("events behind this place have been compacted")
+        self.oldest = oldest
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +104,49 @@ class SessionRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The folded state of a session behind the event `seq`."""
+
+    seq: int
+    fold_version: int
+    bytes: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded:
-    """A session and its whole retained log, read in one round trip."""
+    """A session, a snapshot of it if there is one, and the first page of the events behind that."""
 
     row: SessionRow
     events: Sequence[bytes]
+    snapshot: Snapshot | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NewSession:
-    """A session to be made with its first events."""
+    """A session to be made with its first events; with `base`, those behind it."""
 
     session: v1.Session
     tenant: str
     request_id: str
     events: Sequence[StoredEvent]
+    base: Snapshot | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionName:
+    """Which session, and whose."""
+
+    tenant: str
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """The events of a session from the oldest up to its new base are to be removed."""
+
+    session_id: str
+    oldest_seq: int
+    base: Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +242,15 @@ class EventLog(Protocol):
         """Make a session; returns the one there already is by its id or request id, None when made."""
         ...
 
-    async def load(self, tenant: str, session_id: str) -> Loaded | None:
-        """Return a session of a tenant and its log, or None."""
+    async def load(self, tenant: str, session_id: str, fold_version: int) -> Loaded | None:
+        """Return a session of a tenant to be folded, or None.
+
+        A snapshot of another version is returned only where the log it stands for is gone.
+        """
+        ...
+
+    async def base(self, tenant: str, session_id: str, fold_version: int) -> Snapshot | None:
+        """Return the snapshot right before the oldest event of a tenant's session; None when it has all events."""
         ...
 
     async def row(self, tenant: str | None, session_id: str) -> SessionRow | None:
@@ -228,7 +275,10 @@ class EventLog(Protocol):
     async def feed(
         self, tenant: str, place: FeedPlace, limit: int
     ) -> tuple[Sequence[tuple[StoredEvent, FeedPlace]], FeedPlace]:
-        """Return events of all sessions behind a place, below which nothing can be committed any more."""
+        """Return events of all sessions behind a place, below which nothing can be committed any more.
+
+        Raises CompactedError when some of them have been removed.
+        """
         ...
 
     async def feed_end(self) -> FeedPlace:
@@ -301,6 +351,50 @@ class KeyStore(Protocol):
 
     async def good(self, key_ids: Sequence[str]) -> frozenset[str]:
         """Return those of these keys that exist and are not revoked."""
+        ...
+
+
+class Retention(Protocol):
+    """What is kept of sessions, and for how long; all of it may be called by several replicas at once."""
+
+    async def claim(self, work: str, every: timedelta) -> bool:
+        """Take a round of this work for all replicas; False when one was taken less than that long ago."""
+        ...
+
+    async def save(self, session_id: str, snapshot: Snapshot) -> None:
+        """Keep a snapshot in place of the one before."""
+        ...
+
+    async def long(self, keep: int, limit: int) -> Sequence[SessionName]:
+        """Return sessions with more than `keep` events."""
+        ...
+
+    async def compact(self, compaction: Compaction) -> bool:
+        """Remove the oldest events with the snapshot that stands for them; False when it is not to be done now."""
+        ...
+
+    async def expire_idle(self, idle: timedelta, limit: int) -> None:
+        """Let sessions expire now that nobody has used for that long."""
+        ...
+
+    async def expired(self, limit: int) -> Sequence[SessionName]:
+        """Return sessions that have expired and are still open."""
+        ...
+
+    async def bury(self, since: timedelta, limit: int) -> None:
+        """Take closed sessions that expired that long ago out of everybody's sight."""
+        ...
+
+    async def buried(self, limit: int) -> Sequence[str]:
+        """Return sessions of which something is still to be removed."""
+        ...
+
+    async def remove(self, session_id: str, most: int) -> bool:
+        """Remove rows of a buried session; True when there is nothing left to do here."""
+        ...
+
+    async def forget_reviewers_frames(self, age: timedelta, limit: int) -> int:
+        """Remove frames of reviewers that are older; returns how many."""
         ...
 
 

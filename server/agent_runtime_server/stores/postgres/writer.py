@@ -15,7 +15,7 @@ import structlog
 
 from agent_runtime_server.core.errors import Bug, StoreUnavailable
 from agent_runtime_server.core.observe import Batch, Observer
-from agent_runtime_server.stores.base import Append, Appended, Outcome
+from agent_runtime_server.stores.base import Append, Appended, GoneError, Outcome
 from agent_runtime_server.stores.postgres.database import Database, Lost, Unreached
 from agent_runtime_server.stores.postgres.queue import Bounds, Queue, Waiting
 
@@ -39,10 +39,6 @@ _FOUND = """SELECT s.session_id, s.head_seq, s.lease_epoch, coalesce(s.lease_own
         AS a (session_id, head, new_head, scope, frame_id)
     JOIN sessions s ON s.session_id = a.session_id
     LEFT JOIN frames f ON f.scope = a.scope AND f.frame_id = a.frame_id"""
-
-
-class GoneError(Exception):
-    """The session of an append does not exist."""
 
 
 class Writer:

@@ -1,7 +1,7 @@
 """Staying attached: one stream after the other, with nothing lost between them."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Final, Generic, Protocol
 
 import grpc
@@ -187,7 +187,10 @@ class Attachment(Generic[Up, Down]):
     async def _succeed(self, old: Link[Up, Down], notice: v1.GoAway) -> Link[Up, Down] | Problem:
         """Open the next stream while the old one still works, then cut the old one."""
         self._channels.distrust(old.channel)
-        await asyncio.sleep(seconds_of(notice.reconnect_delay))
+        # Delays are for who still has a stream: the first one ends when the old stream does.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds_of(notice.reconnect_delay)):
+                await old.over.wait()
         while True:
             found = await self._dial()
             if isinstance(found, Link):

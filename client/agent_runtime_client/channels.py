@@ -1,5 +1,11 @@
-"""Connections to the server, replaced when they are no longer trusted."""
+"""Connections to the server, replaced when they are no longer trusted.
 
+Several servers are one service. Their addresses stand in one target, `ipv4:10.0.0.1:50051,10.0.0.2:50051` (or
+`ipv6:`), or behind one DNS name, `dns:///agents.example:50051`. One that cannot be reached is passed over, and
+whoever comes back after the end of a stream begins at another one: the next of the list, any behind the name.
+"""
+
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -22,13 +28,16 @@ _OPTIONS: Final = (
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.enable_retries", 0),
 )
+_SHUFFLED: Final = ("grpc.service_config", '{"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": true}}]}')
+_LISTS: Final = ("ipv4:", "ipv6:")
 
 
 class Channels:
     """Lends the current channel, and closes a replaced one once nobody uses it."""
 
     def __init__(self, target: str, credentials: grpc.ChannelCredentials | None) -> None:
-        self._target = target
+        self._targets = rotations(target)
+        self._opened = random.randrange(len(self._targets))  # noqa: S311 - so that clients spread
         self._credentials = credentials
         self._current: grpc.aio.Channel | None = None
         self._users: dict[grpc.aio.Channel, int] = {}
@@ -61,9 +70,12 @@ class Channels:
             await channel.close()
 
     def _open(self) -> grpc.aio.Channel:
+        target = self._targets[self._opened % len(self._targets)]
+        self._opened += 1
+        options = _OPTIONS if len(self._targets) > 1 else (*_OPTIONS, _SHUFFLED)
         if self._credentials is None:
-            return grpc.aio.insecure_channel(self._target, options=_OPTIONS)
-        return grpc.aio.secure_channel(self._target, self._credentials, options=_OPTIONS)
+            return grpc.aio.insecure_channel(target, options=options)
+        return grpc.aio.secure_channel(target, self._credentials, options=options)
 
     async def _give_back(self, channel: grpc.aio.Channel) -> None:
         left = self._users.get(channel, 1) - 1
@@ -73,3 +85,12 @@ class Channels:
         self._users.pop(channel, None)
         if channel is not self._current and not self._closed:
             await channel.close()
+
+
+def rotations(target: str) -> list[str]:
+    """Return a list of addresses beginning at each of them in turn, and anything else as it is."""
+    scheme = next((scheme for scheme in _LISTS if target.startswith(scheme)), None)
+    if scheme is None:
+        return [target]
+    addresses = [address for address in target.removeprefix(scheme).split(",") if address]
+    return [scheme + ",".join(addresses[first:] + addresses[:first]) for first in range(len(addresses))] or [target]

@@ -22,6 +22,8 @@ class Link(Generic[Up, Down]):
 
     first: Down
     """The welcome, once it came."""
+    over: asyncio.Event
+    """Set once nothing more comes."""
 
     def __init__(
         self,
@@ -32,6 +34,7 @@ class Link(Generic[Up, Down]):
         release: Callable[[], Awaitable[object]],
     ) -> None:
         self.channel = channel
+        self.over = asyncio.Event()
         self._call: grpc.aio.StreamStreamCall[Up, Down] = call
         self._timing = timing
         self._make_ping: Callable[[], Up] = make_ping
@@ -69,6 +72,12 @@ class Link(Generic[Up, Down]):
 
     async def read(self) -> Down | Problem:
         """Return the next frame, or how the stream ended."""
+        read = await self._read()
+        if isinstance(read, Problem):
+            self.over.set()
+        return read
+
+    async def _read(self) -> Down | Problem:
         try:
             # Only waiting counts as silence, not the time the application takes between two reads.
             async with asyncio.timeout(self._silence):

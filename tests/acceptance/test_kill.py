@@ -4,7 +4,6 @@ import asyncio
 import os
 import random
 import sys
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from agent_runtime import v1
 from agent_runtime_client import Journal
 from agent_runtime_server.mockllm.server import MockServer, mock_server
-from servicekit.demo import Moment, Player, playing
+from servicekit.demo import Moment, Player, check, playing
 from servicekit.model import calls, messages, says
 from servicekit.process import ServerProcess, serving
 from servicekit.service import Service
@@ -60,22 +59,6 @@ async def demo_turn(server: ServerProcess, folder: Path) -> AsyncIterator[Player
     with Journal.open(folder / "journal") as journal:
         async with playing(server.target, folder / "project", journal) as player:
             yield player
-
-
-async def check(player: Player) -> None:
-    """The turn is complete, told without a gap, and its calls were run and answered once."""
-    events = player.watcher.events
-    assert [event.seq for event in events] == [*range(1, len(events) + 1)]
-    assert events == [event async for event in player.client.events(player.session_id)]
-    ends = [event.turn_finished.state for event in events if event.HasField("turn_finished")]
-    assert ends == [v1.TURN_STATE_COMPLETED]
-    proposed = [e.tool_call_proposed.tool_call for e in events if e.HasField("tool_call_proposed")]
-    completed = Counter(e.tool_call_completed.result.call_id for e in events if e.HasField("tool_call_completed"))
-    assert completed == Counter({call.call_id: 1 for call in proposed})
-    on_client = [call for call in proposed if call.executor == v1.TOOL_EXECUTOR_CLIENT]
-    assert player.tools.runs == Counter({call.call_id: 1 for call in on_client})
-    assert [call.tool_name for call in on_client].count("write_file") == 1
-    assert await player.tests_pass()
 
 
 @pytest.mark.parametrize("moment", moments(), ids=lambda moment: f"seed {SEED}: {moment}")

@@ -12,7 +12,18 @@ from pathlib import Path
 from typing import Final
 
 from agent_runtime import v1
-from agent_runtime_client import Chat, ChatUpdate, Client, Connected, Event, Journal, LocalTools, TextDelta, Timing
+from agent_runtime_client import (
+    Chat,
+    ChatUpdate,
+    Client,
+    Connected,
+    Disconnected,
+    Event,
+    Journal,
+    LocalTools,
+    TextDelta,
+    Timing,
+)
 
 MESSAGE: Final = "the tests fail, find out why and fix it"
 HURRY: Final = Timing(backoff_first=0.05, backoff_most=0.2, silence_seconds=10)
@@ -55,6 +66,7 @@ class Watcher:
     def __init__(self, chat: Chat) -> None:
         self.events: list[v1.SessionEvent] = []
         self.replica_id = ""  # of the replica that welcomed the chat last
+        self.cut_off: list[str] = []  # why the chat was without a stream for a while
         self._chat = chat
         self._deltas = 0
         self._asked: asyncio.Queue[v1.Approval] = asyncio.Queue()
@@ -72,6 +84,8 @@ class Watcher:
     def _take(self, update: ChatUpdate) -> None:
         if isinstance(update, Connected):
             self.replica_id = update.welcome.replica_id
+        elif isinstance(update, Disconnected):
+            self.cut_off.append(update.reason)
         elif isinstance(update, TextDelta):
             self._deltas += 1
         elif isinstance(update, Event):
@@ -124,3 +138,19 @@ async def playing(target: str, workspace: Path, journal: Journal) -> AsyncIterat
             yield Player(client, session_id, workspace, tools, watcher)
             await saying
             approving.cancel()
+
+
+async def check(player: Player) -> None:
+    """The turn is complete, told without a gap, and its calls were run and answered once."""
+    events = player.watcher.events
+    assert [event.seq for event in events] == [*range(1, len(events) + 1)]
+    assert events == [event async for event in player.client.events(player.session_id)]
+    ends = [event.turn_finished.state for event in events if event.HasField("turn_finished")]
+    assert ends == [v1.TURN_STATE_COMPLETED]
+    proposed = [e.tool_call_proposed.tool_call for e in events if e.HasField("tool_call_proposed")]
+    completed = Counter(e.tool_call_completed.result.call_id for e in events if e.HasField("tool_call_completed"))
+    assert completed == Counter({call.call_id: 1 for call in proposed})
+    on_client = [call for call in proposed if call.executor == v1.TOOL_EXECUTOR_CLIENT]
+    assert player.tools.runs == Counter({call.call_id: 1 for call in on_client})
+    assert [call.tool_name for call in on_client].count("write_file") == 1
+    assert await player.tests_pass()

@@ -17,7 +17,12 @@ from agent_runtime_client.terminal.text import shorten
 DEFAULT_TARGET: Final = "127.0.0.1:50051"
 _TARGET = re.compile(r"(?:[\w.-]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})|(?:unix|dns|ipv4|ipv6|passthrough):\S+")
 
-Target = Annotated[str, Parameter(help="Server to talk to, as HOST:PORT.", env_var="AGENT_RUNTIME_TARGET")]
+Target = Annotated[
+    str,
+    Parameter(
+        help="Server to talk to, as HOST:PORT; equal ones as ipv4:IP:PORT,IP:PORT.", env_var="AGENT_RUNTIME_TARGET"
+    ),
+]
 
 
 @Parameter(name="*")

@@ -266,6 +266,17 @@ async def test_go_away_from_a_server_that_is_alone_waits_for_the_next_one(
         assert await events_of(chat, 1) == [2]
 
 
+async def test_a_delayed_move_is_made_at_once_when_the_old_stream_ends(server: ScriptedServer, client: Client) -> None:
+    async with client.chat("s1") as chat:
+        old = await server.chat()
+        await old.welcome(event(1))
+        await old.send(v1.ChatResponse(go_away=v1.GoAway(reconnect_delay=Duration(seconds=1000))))
+        assert await events_of(chat, 1) == [1]
+        old.end(status(grpc.StatusCode.UNAVAILABLE))
+        await (await server.chat()).welcome(event(2))
+        assert await events_of(chat, 1) == [2]
+
+
 async def test_credentials_that_ran_out_do_not_stop_a_move(server: ScriptedServer, client: Client) -> None:
     async with client.chat("s1") as chat:
         old = await server.chat()

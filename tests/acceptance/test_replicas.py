@@ -1,5 +1,6 @@
 """Two replicas on the same Postgres and Redis: any call works on either, and either goes on for the other."""
 
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -77,6 +78,37 @@ async def test_a_reviewer_on_another_replica_decides(
         )
         finished = await chat.event("turn_finished")
         assert finished.turn_finished.state == v1.TURN_STATE_COMPLETED
+
+
+async def test_a_stalled_replica_commits_nothing_of_what_was_taken_over_and_its_streams_catch_up(
+    replicas: tuple[ServerProcess, ServerProcess], model: MockServer
+) -> None:
+    here, there = (Service(replica.target) for replica in replicas)
+    model.use([says(WORDS, pace=SLOWLY)])
+    session_id = await here.new_session()
+    observer = {"client_id": "watcher", "role": v1.ATTACH_ROLE_OBSERVER}
+    async with (
+        here.channel,
+        there.channel,
+        here.chat(session_id) as chat,
+        there.chat(session_id, **observer) as watcher,
+    ):
+        await watcher.frame("caught_up")
+        await chat.say("go")
+        await chat.frame("message_delta", 3)
+        replicas[0].signal(signal.SIGSTOP)
+        try:
+            recovered = await watcher.event("turn_recovered")
+            assert recovered.turn_recovered.cause == v1.TurnRecovered.CAUSE_OWNER_LOST
+            finished = await watcher.event("turn_finished")
+        finally:
+            replicas[0].signal(signal.SIGCONT)
+        assert await chat.event("turn_finished") == finished
+        assert finished.turn_finished.state == v1.TURN_STATE_COMPLETED
+        assert [event.seq for event in chat.events] == list(range(1, finished.seq + 1))
+        assert chat.events == await there.log(session_id)
+        assert chat.kinds().count("assistant_message") == 1, "the answer of the one that stalled is void"
+        assert (await chat.say("and on")).outcome == v1.FrameAck.OUTCOME_ACCEPTED
 
 
 async def test_a_killed_replicas_turn_is_finished_by_the_other(

@@ -30,8 +30,8 @@ async def replicas() -> AsyncIterator[list[ServerProcess]]:
             "AGENT_RUNTIME_LLM_BASE_URL": model.base_url,
             "AGENT_RUNTIME_DRAIN_SECONDS": "30",
         }
-        starting = (stack.enter_async_context(serving(settings)) for _ in range(_REPLICAS))
-        yield [await one for one in starting]
+        starting = [stack.enter_async_context(serving(settings)) for _ in range(_REPLICAS)]
+        yield await asyncio.gather(*starting)
 
 
 class Load:
@@ -51,7 +51,6 @@ class Load:
             turn += 1
 
     async def _play(self, folder: Path) -> None:
-        folder.mkdir()
         with Journal.open(folder / "journal") as journal:
             async with playing(self._target, folder / "project", journal) as player:
                 assert not await player.watcher.follow()

@@ -124,6 +124,42 @@ class TestTakeOver:
             assert (stalled.model.aborted, session.lease_epoch) == (1, None)
             assert finished.turn_finished.state == v1.TURN_STATE_COMPLETED
 
+    async def test_a_replica_that_seemed_dead_finds_out_at_once_what_was_taken_from_it(self, database_url: str) -> None:
+        async with replica(database_url) as cut_off:
+            session = await cut_off.new_session(session_id="s1")
+            cut_off.model.then(Answer("Hel", holds=True))
+            await cut_off.say(session)
+            await cut_off.model.held.wait()
+            await cut_off.stores.presence.close()
+            async with replica(database_url, timing=OFTEN) as here:
+                await until(await here.session("s1"), "turn_finished")
+            cut_off.hub.check_leases()
+            await until_true(lambda: not cut_off.hub.active_sessions)
+            assert (cut_off.model.aborted, session.lease_epoch) == (1, None)
+
+    async def test_a_lease_that_cannot_be_given_up_yet_keeps_no_other_from_being_renewed(
+        self, database_url: str
+    ) -> None:
+        quick = Timing(sweep_seconds=1000, lease_seconds=0.03)
+        async with replica(database_url, timing=quick) as here:
+            session = await here.new_session()
+            rounds = 0
+
+            async def lost(epochs: dict[str, int]) -> object:
+                nonlocal rounds
+                rounds += 1
+                return [*epochs]
+
+            here.stores.leases.renew = lost  # type: ignore[method-assign,assignment]
+            here.model.then(Answer("Hel", holds=True))
+            await here.say(session)
+            await here.model.held.wait()
+            async with session._lock:
+                seen = rounds
+                await until_true(lambda: rounds > seen + 3)
+            here.model.go.set()
+            await until(session, "turn_finished")
+
     async def test_a_lease_is_renewed_while_a_step_takes_long(self, database_url: str) -> None:
         quick = Timing(sweep_seconds=0.01, lease_seconds=0.3)
         async with replica(database_url, timing=quick, lease=timedelta(seconds=0.3)) as here:

@@ -1,6 +1,8 @@
 """Locks on sessions' rows and on a replica's number: no deadlock, and none that is only believed to be held."""
 
 import asyncio
+import os
+import signal
 
 import asyncpg
 import pytest
@@ -24,6 +26,25 @@ async def test_leases_are_renewed_in_the_order_in_which_batches_lock(database_ur
             connection = await asyncpg.connect(database_url)
             await connection.execute("SELECT 1 FROM sessions WHERE session_id <> 's00' FOR UPDATE NOWAIT")
             await connection.close()
+
+
+async def test_a_connection_that_falls_silent_is_replaced(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "_PATIENCE_SECONDS", 0.5)
+    async with opened(database_url) as stores:
+        silent = stores.presence._connection
+        backend = silent.get_server_pid()
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            with pytest.raises(StoreUnavailable):
+                await stores.presence.keep()
+            assert silent.is_closed()
+            with pytest.raises(StoreUnavailable):  # for the silent one still holds the lock, and shows that we live
+                await stores.presence.keep()
+        finally:
+            os.kill(backend, signal.SIGCONT)
+        monkeypatch.undo()
+        assert not await stores.presence.keep(), "the lock was lost for a moment"
+        assert await stores.presence.keep()
 
 
 async def test_a_replica_that_could_not_lock_its_number_tries_again(

@@ -257,8 +257,14 @@ class Hub:
             return
         for session_id in await self._leases.renew(held):
             session = self._alive.get(session_id)
-            if session is not None and await session.give_up(held[session_id]):
-                _log.warning("a lease was lost", session_id=session_id)
+            if session is not None and self._group is not None:
+                # On its own: one whose commit takes long must not keep the others' leases from being renewed.
+                self._group.create_task(self._give_up(session, held[session_id]), name="give up")
+
+    async def _give_up(self, session: Session, epoch: int) -> None:
+        with suppress(StoreUnavailable):  # then the next renewal finds it lost again
+            if await session.give_up(epoch):
+                _log.warning("a lease was lost", session_id=session.session_id)
 
     def _held(self) -> Mapping[str, int]:
         sessions = (self._alive[session_id] for session_id in self._running if session_id in self._alive)

@@ -9,6 +9,7 @@ import asyncpg
 from agent_runtime_server.stores.base import Due, Taken
 from agent_runtime_server.stores.postgres.database import Database, mapped_errors
 
+_PATIENCE_SECONDS = 5.0
 _REPLICAS = 0x61677270  # the class of advisory locks that replicas hold
 
 _TAKE = f"""WITH alive AS (
@@ -114,7 +115,10 @@ async def announce(url: str) -> AsyncIterator[Presence]:
 
 async def _connect(url: str) -> "asyncpg.Connection[asyncpg.Record]":
     return await asyncpg.connect(
-        url, timeout=5, command_timeout=5, server_settings={"application_name": "agent-runtime presence"}
+        url,
+        timeout=_PATIENCE_SECONDS,
+        command_timeout=_PATIENCE_SECONDS,
+        server_settings={"application_name": "agent-runtime presence"},
     )
 
 

@@ -12,6 +12,7 @@ from agent_runtime_client.channels import Channels
 from agent_runtime_client.errors import ChatClosed, ClientError, Rejected
 from agent_runtime_client.link import Down, Link, Up
 from agent_runtime_client.outbox import Outbox
+from agent_runtime_client.patience import Patience
 from agent_runtime_client.reconnect import GiveUp, Refresh, Restart, Retry, judge
 from agent_runtime_client.status import Problem
 from agent_runtime_client.tasks import Tasks
@@ -56,6 +57,10 @@ class Side(Protocol[Up, Down]):
         """Tell that the stream is down for a while."""
         ...
 
+    async def held_up(self, reason: str) -> None:
+        """Tell that the server cannot take frames now; they are sent again until it can."""
+        ...
+
 
 class Attachment(Generic[Up, Down]):
     """Keeps a stream open for its side, and every durable frame until it is confirmed."""
@@ -68,6 +73,10 @@ class Attachment(Generic[Up, Down]):
         self._backoff = Backoff(timing)
         self._refreshed = False
         self._outbox: Outbox[Up] = Outbox()
+        self._patience = Patience(timing)
+        self._held: set[str] = set()  # frames to be sent once the pause is over
+        self._pause: asyncio.Task[None] | None = None
+        self._told = False  # that frames are held up
         self._waiters: dict[str, asyncio.Future[v1.FrameAck]] = {}
         self._link: Link[Up, Down] | None = None
         self._max_frame = _DEFAULT_MAX_FRAME
@@ -84,7 +93,9 @@ class Attachment(Generic[Up, Down]):
         waiter: asyncio.Future[v1.FrameAck] = asyncio.get_running_loop().create_future()
         self._waiters[frame.frame_id] = waiter
         self._outbox.add(frame)
-        if self._link is not None:
+        if self._pause is not None:
+            self._held.add(frame.frame_id)
+        elif self._link is not None:
             self._link.put(frame)
         return await waiter
 
@@ -166,14 +177,14 @@ class Attachment(Generic[Up, Down]):
         self._max_frame = limits.max_frame_bytes or _DEFAULT_MAX_FRAME
         link.expect_heartbeats(seconds_of(limits.heartbeat_interval))
         await self._side.welcomed(first)
+        self._held.clear()
         for frame in self._outbox.pending():
             link.put(frame)
         self._link = link
 
     async def _handle(self, frame: Down, kind: str | None) -> Problem | None:
         if kind == "frame_ack":
-            if self._outbox.on_ack(frame.frame_ack):
-                self._settle(frame.frame_ack)
+            await self._acked(frame.frame_ack)
             return None
         event = self._side.event_of(frame)
         # An event proves that the frame which made it was committed, also when the ack was lost.
@@ -183,6 +194,31 @@ class Attachment(Generic[Up, Down]):
             self._backoff.reset()
             self._refreshed = False
         return await self._side.received(frame)
+
+    async def _acked(self, ack: v1.FrameAck) -> None:
+        """Settle a frame, or keep it for another try when the server cannot take it now."""
+        if not self._outbox.holds(ack.frame_id):
+            return
+        delay = self._patience.delay(ack)
+        if delay is None:
+            self._outbox.on_ack(ack)
+            self._settle(ack)
+            return
+        self._held.add(ack.frame_id)
+        if self._pause is None:
+            self._pause = self._tasks.start(self._resume(delay))
+        if not self._told:
+            self._told = True
+            await self._side.held_up(ack.error.message or ack.error.reason)
+
+    async def _resume(self, delay: float) -> None:
+        """Wait, then send what was held up, in the order it was given."""
+        await asyncio.sleep(delay)
+        self._pause = None
+        held, self._held = self._held, set()
+        for frame in self._outbox.pending():
+            if frame.frame_id in held and self._link is not None:
+                self._link.put(frame)
 
     async def _succeed(self, old: Link[Up, Down], notice: v1.GoAway) -> Link[Up, Down] | Problem:
         """Open the next stream while the old one still works, then cut the old one."""
@@ -235,6 +271,8 @@ class Attachment(Generic[Up, Down]):
             await self._drop(found)
 
     def _settle(self, ack: v1.FrameAck) -> None:
+        self._patience.end(ack.frame_id)
+        self._told = False
         waiter = self._waiters.pop(ack.frame_id, None)
         if waiter is None or waiter.done():
             return

@@ -132,6 +132,10 @@ class ChatSide:
         """Tell that the stream is down for a while."""
         await self._mailbox.put(Disconnected(reason, retry_in))
 
+    async def held_up(self, reason: str) -> None:
+        """Tell that the server cannot take frames now; they are sent again until it can."""
+        await self._mailbox.put(Notice(f"{reason}; trying again until it works"))
+
     async def _on_event(self, event: v1.SessionEvent) -> Problem | None:
         before = self._cursor.last
         place = self._cursor.step(event.seq)

@@ -26,6 +26,10 @@ class Outbox(Generic[Frame]):
         """Return what must be sent (again) on a new stream, oldest first."""
         return list(self._frames.values())
 
+    def holds(self, frame_id: str) -> bool:
+        """Whether the frame is kept still."""
+        return frame_id in self._frames
+
     def on_ack(self, ack: v1.FrameAck) -> bool:
         """Let the frame go; False when it is not waited for."""
         return self._frames.pop(ack.frame_id, None) is not None

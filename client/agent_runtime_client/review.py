@@ -20,9 +20,9 @@ from agent_runtime_client.records import new_frame_id
 from agent_runtime_client.status import Problem
 from agent_runtime_client.tasks import Tasks
 from agent_runtime_client.timing import Timing
-from agent_runtime_client.updates import CaughtUp, Disconnected
+from agent_runtime_client.updates import CaughtUp, Disconnected, Notice
 
-ReviewUpdate = v1.Approval | CaughtUp | Disconnected
+ReviewUpdate = v1.Approval | CaughtUp | Disconnected | Notice
 
 
 class ReviewSide:
@@ -94,6 +94,10 @@ class ReviewSide:
         self.caught_up = False
         await self._mailbox.put(Disconnected(reason, retry_in))
 
+    async def held_up(self, reason: str) -> None:
+        """Tell that the server cannot take frames now; they are sent again until it can."""
+        await self._mailbox.put(Notice(f"{reason}; trying again until it works"))
+
     async def _tell(self, approval: v1.Approval) -> None:
         if self._inbox.is_news(approval):
             await self._mailbox.put(approval)
@@ -112,7 +116,8 @@ class Review:
     """Approvals the caller may see, each revision once; use it as an async context manager.
 
     Made by `Client.review`. Yields an approval at each change of its state or claim, `CaughtUp` when
-    the pending ones are told, and `Disconnected` while it reconnects by itself.
+    the pending ones are told, `Disconnected` while it reconnects by itself, and `Notice` for what
+    the reviewer should see once.
     """
 
     def __init__(self, side: ReviewSide, mailbox: Mailbox[ReviewUpdate], channels: Channels, timing: Timing) -> None:

@@ -32,7 +32,7 @@ from agent_runtime_server.rpc.chat import ChatService
 from agent_runtime_server.rpc.drain import drain
 from agent_runtime_server.rpc.events import EventService
 from agent_runtime_server.rpc.gate import Gate
-from agent_runtime_server.rpc.health import Health
+from agent_runtime_server.rpc.health import DEPENDENCIES, PREFIX, Health
 from agent_runtime_server.rpc.hitl import HitlService
 from agent_runtime_server.rpc.probes import Prober
 from agent_runtime_server.rpc.reflection import Reflection
@@ -100,6 +100,7 @@ async def running(settings: Settings, place: Place, hurry: asyncio.Event) -> Asy
             metrics_host = "127.0.0.1" if place.is_worker else place.host
             metrics_port = stack.enter_context(served(metrics.registry, metrics_host, place.metrics_port))
             health, prober = _health(stores, model, replica)
+            _show_dependencies(metrics, health)
             background = [
                 tasks.create_task(stores.writer.run(), name="group commit"),
                 tasks.create_task(stores.bus.run(), name="bus"),
@@ -148,7 +149,7 @@ async def _open_stores(stack: AsyncExitStack, settings: Settings, observer: Obse
         writer,
         PostgresLog(database, writer, presence.replica),
         PostgresApprovals(database),
-        PostgresLeases(database, presence.replica, lease),
+        PostgresLeases(database, presence, lease),
         presence,
         clock,
         PostgresRetention(database),
@@ -253,6 +254,15 @@ def _health(stores: Stores, model: Model, replica: Replica) -> tuple[Health, Pro
         "background": replica.hub.probe,
     }
     return health, Prober(probes, health)
+
+
+def _show_dependencies(metrics: Metrics, health: Health) -> None:
+    def show(name: str) -> None:
+        text = "Whether a dependency is there: 1 or 0."
+        metrics.watch("dependency_up", text, lambda: bool(health.state(PREFIX + name)), dependency=name)
+
+    for name in DEPENDENCIES:
+        show(name)
 
 
 def _server(

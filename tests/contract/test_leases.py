@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from agent_runtime_server.stores.base import LeaseAction, Outcome, Taken
+from agent_runtime_server.stores.postgres.leases import PostgresLeases
 from enginekit.stores import TENANT, Stores, opened, taken
 
 AT_ONCE = timedelta(0)  # a lease that has run out as soon as its transaction is over
@@ -63,10 +64,9 @@ async def test_a_session_of_a_stalled_owner_is_taken_when_its_lease_has_run_out(
 async def test_a_renewed_lease_does_not_run_out(stores: Stores, database_url: str) -> None:
     async with opened(database_url, lease=AT_ONCE) as hasty:
         await runnable(hasty, "s1", LeaseAction.ACQUIRE)
-        replica = hasty.presence.replica
-    async with opened(database_url) as other:
-        patient = type(other.leases)(other.database, replica, timedelta(seconds=10))
+        patient = PostgresLeases(hasty.database, hasty.presence, timedelta(seconds=10))
         assert await patient.renew({"s1": 1}) == []
+        assert await stores.leases.take_runnable(10) == []
 
 
 async def test_renewing_tells_of_leases_that_are_not_ours_any_more(stores: Stores, database_url: str) -> None:
@@ -114,3 +114,28 @@ async def test_deadlines_that_have_passed_are_due_the_oldest_first(stores: Store
     due = await stores.leases.due(limit)
     assert [one.session_id for one in due] == ["s2", "s1"][:limit]
     assert all(moments[one.session_id] < one.moment for one in due)  # type: ignore[operator]
+
+
+async def test_who_was_cut_off_itself_gives_others_one_lease_period_to_come_back(
+    stores: Stores, database_url: str
+) -> None:
+    async with opened(database_url, timedelta(seconds=2)) as owner:
+        await owner.new_session("s1")
+        await owner.append("s1", 1, runnable=True, lease=LeaseAction.ACQUIRE)
+        async with opened(database_url, timedelta(seconds=2)) as other:
+            other.presence._connection.terminate()  # as all are when Postgres restarts
+            owner.presence._connection.terminate()
+            assert not await other.leases.take_runnable(10), "it has not found Postgres again itself"
+            await other.presence.keep()
+            assert not await other.leases.take_runnable(10), "the owner, which seems dead, may be about to come back"
+            assert not await owner.leases.renew({"s1": 1})
+            await owner.presence.close()
+            assert [one.session_id for one in await taken(other)] == ["s1"], "it did not"
+
+
+async def test_who_was_cut_off_takes_what_is_free_at_once(stores: Stores) -> None:
+    await stores.new_session("s1")
+    await stores.append("s1", 1, runnable=True)
+    stores.presence._connection.terminate()
+    await stores.presence.keep()
+    assert [one.session_id for one in await stores.leases.take_runnable(10)] == ["s1"]

@@ -99,7 +99,7 @@ async def opened(
         writer = Writer(commits, replica, lease, batches, bounds)
         writing = group.create_task(writer.run())
         log, approvals = PostgresLog(database, writer, replica), PostgresApprovals(database)
-        leases = PostgresLeases(database, replica, lease)
+        leases = PostgresLeases(database, presence, lease)
         retention = PostgresRetention(database)
         yield Stores(database, commits, presence, writer, log, approvals, leases, retention, batches, writing)
         writing.cancel()

@@ -19,6 +19,7 @@ class Line:
     """One replica's end: a Bus."""
 
     def __init__(self, wire: Wire) -> None:
+        self.connected = True
         self.sent: list[tuple[str, bytes]] = []
         self.listening: dict[str, Callable[[bytes], None]] = {}
         self._wire = wire
@@ -27,7 +28,7 @@ class Line:
         """Let all others hear it."""
         self.sent.append((topic, message))
         for line in self._wire.lines:
-            if line is not self and topic in line.listening:
+            if line is not self and line.connected and topic in line.listening:
                 line.listening[topic](message)
 
     def listen(self, topic: str, heard: Callable[[bytes], None]) -> None:

@@ -54,6 +54,7 @@ NOTICES: Final = {
     v1.TurnNotice.KIND_RETRY: "asks again",
     v1.TurnNotice.KIND_THROTTLED: "goes on",
     v1.TurnNotice.KIND_FALLBACK: "asks",
+    v1.TurnNotice.KIND_STORE: "tries again",
 }
 """What follows on what holds a turn up."""
 

@@ -180,6 +180,8 @@ class Inbox:
                 if not self._connected:
                     self._say(Text("● connected again", "green"))
                 self._connected = True
+            case updates.Notice(text):
+                self._say(Text(f"! {shorten(text, 200)}", "yellow"))
             case _:
                 pass
 

@@ -839,6 +839,8 @@ class TurnNotice(message.Message):
         """The endpoint asked for a pause; the call is made after the wait."""
         KIND_FALLBACK: TurnNotice._Kind.ValueType  # 3
         """Another model is asked instead."""
+        KIND_STORE: TurnNotice._Kind.ValueType  # 4
+        """What the turn has come to cannot be committed now; that is tried again after the wait."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
         """What happens."""
@@ -851,6 +853,8 @@ class TurnNotice(message.Message):
     """The endpoint asked for a pause; the call is made after the wait."""
     KIND_FALLBACK: TurnNotice.Kind.ValueType  # 3
     """Another model is asked instead."""
+    KIND_STORE: TurnNotice.Kind.ValueType  # 4
+    """What the turn has come to cannot be committed now; that is tried again after the wait."""
 
     TURN_ID_FIELD_NUMBER: builtins.int
     KIND_FIELD_NUMBER: builtins.int

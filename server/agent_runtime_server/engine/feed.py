@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from agent_runtime import v1
-from agent_runtime_server.core.errors import ServiceError
+from agent_runtime_server.core.errors import ServiceError, StoreUnavailable
 from agent_runtime_server.engine.position import compacted
 from agent_runtime_server.stores.base import StoredEvent
 
@@ -24,6 +24,7 @@ _MOST_ITEMS: Final = 1024
 _MOST_BYTES: Final = 256 << 10
 _MOST_CONTROLS: Final = 256
 _PAGE: Final = 200
+_RETRY_SECONDS: Final = (0.5, 1.5)
 
 Ephemeral = v1.MessageDelta | v1.ToolProgress | v1.TurnNotice
 Control = v1.FrameAck | v1.Heartbeat | v1.CaughtUp | v1.GoAway
@@ -216,7 +217,12 @@ class Feed:
                 return
         page = self._source.recent(self._sent_seq)
         if page is None:
-            page = await self._read(self._sent_seq, limit)
+            try:
+                page = await self._read(self._sent_seq, limit)
+            except StoreUnavailable:  # the stream stays, and looks again; not at the moment at which all others do
+                delay = random.uniform(*_RETRY_SECONDS)  # noqa: S311 - as said
+                asyncio.get_running_loop().call_later(delay, self._wake.set)
+                return
         if page and page[0].seq != self._sent_seq + 1:  # compaction has overtaken this reader
             raise compacted(page[0].seq, self._source.head_seq)
         for event in page[:limit]:

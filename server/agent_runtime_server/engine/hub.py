@@ -55,6 +55,7 @@ class Hub:
         self._swept = self._looked_at_all = time.monotonic()
         self._sweep_now = asyncio.Event()
         self._renew_now = asyncio.Event()
+        self._woken = True  # whether the bus brought wake-ups when it was looked at last
 
     async def session(self, session_id: str, tenant: str, *, latest: bool = False) -> Session:
         """Return a session of a tenant, `latest` with what others have committed; raises SESSION_NOT_FOUND."""
@@ -194,9 +195,13 @@ class Hub:
         self._swept = time.monotonic()
 
     async def _look_around(self) -> None:
-        """Catch up with commits no wake-up told of: of busy sessions each time, of idle ones with the heartbeat."""
-        now = time.monotonic()
-        everyone = now - self._looked_at_all >= self._timing.heartbeat_seconds
+        """Catch up with commits no wake-up told of: of busy sessions each time, of idle ones with the heartbeat.
+
+        While there are no wake-ups, and once more when they have come back, idle ones are not left out.
+        """
+        now, connected = time.monotonic(), self._performer.services.bus.connected
+        everyone = now - self._looked_at_all >= self._timing.heartbeat_seconds or not (connected and self._woken)
+        self._woken = connected
         followed = [
             one
             for one in self._alive.values()

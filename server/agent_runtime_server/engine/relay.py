@@ -25,6 +25,8 @@ _NOTICE: Final = b"n"
 class Alone:
     """The bus of a replica that has no others."""
 
+    connected = True
+
     def publish(self, topic: str, message: bytes) -> None:
         """Tell nobody."""
 

@@ -1,8 +1,10 @@
 """Performs a session's effects while this replica holds its lease: chooses agents, takes model steps, commits both."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import structlog
@@ -20,7 +22,7 @@ from agent_runtime_server.llm.base import Model
 
 _log = structlog.get_logger(__name__)
 
-_LONGEST_RETRY_SECONDS = 5.0
+_LONGEST_RETRY_SECONDS = 3.0
 
 T = TypeVar("T")
 Apply = Callable[[Draft], None]
@@ -44,6 +46,7 @@ class Runner:
         self._session = session
         self._performer = performer
         self._cause = cause
+        self._turn_id = ""
         self._working: tuple[Effect, asyncio.Task[Apply]] | None = None
         self._aborted = False
 
@@ -96,6 +99,7 @@ class Runner:
 
     async def _perform(self, effect: Effect) -> None:
         """Do what the effect says and commit what it brought, unless it was interrupted."""
+        self._turn_id = effect.turn_id
         async with asyncio.TaskGroup() as group:
             task = group.create_task(self._work(effect))
             self._working = (effect, task)
@@ -170,14 +174,23 @@ class Runner:
         await self._persist(commit)
 
     async def _persist(self, action: Callable[[], Awaitable[T]]) -> T:
-        """Repeat while Postgres is away."""
+        """Repeat while Postgres is away, and say so; at moments of its own, for all runners wait for the same."""
         delay = 0.1
         while True:
             try:
                 return await action()
-            except StoreUnavailable:
-                await asyncio.sleep(delay)
+            except StoreUnavailable as error:
+                pause = delay * random.uniform(0.5, 1)  # noqa: S311 - nobody's secret
+                self._session.show(_held_up(self._turn_id, error, pause))
+                await asyncio.sleep(pause)
                 delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
+
+
+def _held_up(turn_id: str, error: StoreUnavailable, seconds: float) -> v1.TurnNotice:
+    """Return what those who follow the turn are told."""
+    notice = v1.TurnNotice(turn_id=turn_id, kind=v1.TurnNotice.KIND_STORE, reason=str(error))
+    notice.wait.FromTimedelta(timedelta(seconds=seconds))
+    return notice
 
 
 def _nothing(_draft: Draft) -> None:

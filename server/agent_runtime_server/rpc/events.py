@@ -1,6 +1,7 @@
 """EventService: read-only feeds."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import suppress
@@ -98,7 +99,8 @@ class EventService:
             if time.monotonic() - last_sent > self._replica.heartbeat_seconds:
                 last_sent = time.monotonic()
                 yield v1.SubscribeEventsResponse(resume_token=_token(place), heartbeat=heartbeat(0))
-            await asyncio.sleep(min(_POLL_SECONDS, self._replica.heartbeat_seconds / 3))
+            pause = min(_POLL_SECONDS, self._replica.heartbeat_seconds / 3)
+            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - so that feeds do not all look at once
         raise draining()
 
 

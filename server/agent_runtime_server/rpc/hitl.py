@@ -1,6 +1,7 @@
 """HitlService: approvals for anyone allowed to decide them."""
 
 import asyncio
+import random
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -28,7 +29,7 @@ _log = structlog.get_logger(__name__)
 
 _DURABLE = frozenset({"claim", "release", "decision"})
 _MOST_ANSWERS = 256
-_RETRY_SECONDS = 1.0
+_RETRY_SECONDS = (0.5, 1.5)  # so that reviewers do not all look at once
 
 
 @dataclass(slots=True)
@@ -209,9 +210,9 @@ class HitlService:
     async def _pause(self, desk: _Desk, last_sent: float) -> bool:
         """Wait until there is something to do; True when it is time for a heartbeat."""
         left = last_sent + self._replica.heartbeat_seconds - time.monotonic()
-        retry = desk.stale and left > _RETRY_SECONDS
+        retry = desk.stale and left > max(_RETRY_SECONDS)
         try:
-            async with asyncio.timeout(_RETRY_SECONDS if retry else max(0, left)):
+            async with asyncio.timeout(random.uniform(*_RETRY_SECONDS) if retry else max(0, left)):  # noqa: S311
                 await desk.wake.wait()
         except TimeoutError:
             if retry:

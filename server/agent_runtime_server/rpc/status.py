@@ -3,6 +3,8 @@
 A status travels in HTTP/2 trailers, where proxies stop at 8 kB and grpc at 16: it is kept small here.
 """
 
+import random
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import grpc.aio
@@ -22,6 +24,7 @@ MOST_BYTES: Final = 4000
 _LONGEST_MESSAGE: Final = 480  # bytes: it travels a second time, percent-encoded, as grpc-message
 _LONGEST_VALUE: Final = 160  # bytes of a metadata value, a path or a description
 _MOST_METADATA: Final = 1200  # bytes of all metadata
+_SPREAD: Final = 3.0
 
 if TYPE_CHECKING:
     AnyContext = grpc.aio.ServicerContext[Any, Any]
@@ -33,7 +36,7 @@ def to_status(error: ServiceError, *, correlation_id: str = "") -> Status:
     _add(status, _error_info(error))
     if error.retry_delay is not None:
         retry = RetryInfo()
-        retry.retry_delay.FromTimedelta(error.retry_delay)
+        retry.retry_delay.FromTimedelta(spread(error.retry_delay))
         _add(status, retry)
     if error.reason == v1.ERROR_REASON_QUOTA_EXCEEDED:
         _add(status, _quota_failure(error))
@@ -48,6 +51,11 @@ def to_status(error: ServiceError, *, correlation_id: str = "") -> Status:
 async def abort(context: "AnyContext", error: ServiceError, *, correlation_id: str = "") -> NoReturn:
     """End the RPC with the status of an error."""
     await context.abort_with_status(rpc_status.to_status(to_status(error, correlation_id=correlation_id)))
+
+
+def spread(delay: timedelta) -> timedelta:
+    """Return a delay for one of many callers, up to three times as long, so that they do not all come at once."""
+    return delay * random.uniform(1, _SPREAD)  # noqa: S311 - nobody's secret
 
 
 def cut(text: str, most: int) -> str:

@@ -401,6 +401,11 @@ class Retention(Protocol):
 class Bus(Protocol):
     """Messages between replicas; any of them may be lost, so what matters is looked for in the log as well."""
 
+    @property
+    def connected(self) -> bool:
+        """Whether messages arrive, as far as is known."""
+        ...
+
     def publish(self, topic: str, message: bytes) -> None:
         """Tell every other replica that listens to the topic."""
         ...

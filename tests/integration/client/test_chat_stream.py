@@ -384,3 +384,71 @@ async def test_closing_ends_the_iteration_and_what_waits(server: ScriptedServer,
             await chat.aclose()
             assert isinstance(await sending, ChatClosed)
         assert [update async for update in chat] == []
+
+
+def refused(frame_id: str, seconds: float = 0.05) -> v1.ChatResponse:
+    """A frame that cannot be committed now."""
+    error = v1.Error(code=14, reason="DEPENDENCY_UNAVAILABLE", message="the database is unavailable")
+    error.retry_delay.FromNanoseconds(int(seconds * 1e9))
+    return v1.ChatResponse(frame_ack=v1.FrameAck(frame_id=frame_id, outcome=v1.FrameAck.OUTCOME_REJECTED, error=error))
+
+
+async def test_a_frame_that_cannot_be_taken_now_is_sent_again_as_it_was(server: ScriptedServer, client: Client) -> None:
+    async with client.chat("s1") as chat, asyncio.TaskGroup() as group:
+        stream = await server.chat()
+        await stream.welcome()
+        sending = group.create_task(chat.send("hello"))
+        first = await stream.receive()
+        for _ in range(3):
+            await stream.send(refused(first.frame_id))
+            assert await stream.receive() == first
+        assert not sending.done()
+        await stream.ack(first, seq=2)
+        assert (await sending).seq == 2
+        assert (await take(chat, Notice)).text.startswith("the database is unavailable; trying again")
+
+
+async def test_frames_that_cannot_be_taken_now_keep_their_order(server: ScriptedServer, client: Client) -> None:
+    async with client.chat("s1") as chat, asyncio.TaskGroup() as group:
+        stream = await server.chat()
+        await stream.welcome()
+        sending = [group.create_task(chat.send("one"))]
+        first = await stream.receive()
+        await stream.send(refused(first.frame_id, 0.2))
+        await take(chat, Notice)
+        sending.append(group.create_task(chat.send("two")))
+        assert await stream.receive() == first
+        second = await stream.receive()
+        assert second.user_message.parts[0].text == "two"
+        for seq, frame in enumerate((first, second), start=2):
+            await stream.ack(frame, seq=seq)
+        assert [(await one).seq for one in sending] == [2, 3]
+
+
+async def test_patience_with_a_server_that_cannot_take_frames_has_an_end(server: ScriptedServer) -> None:
+    async with Client(server.target, timing=Timing(refused_seconds=0)) as client, client.chat("s1") as chat:
+        stream = await server.chat()
+        await stream.welcome()
+        sending = asyncio.ensure_future(chat.send("hello"))  # noqa: TID251 - awaited below
+        frame = await stream.receive()
+        await stream.send(refused(frame.frame_id))
+        assert await stream.receive() == frame
+        await stream.send(refused(frame.frame_id))
+        with pytest.raises(Rejected, match="DEPENDENCY_UNAVAILABLE"):
+            await sending
+
+
+async def test_what_was_held_up_goes_out_with_the_next_stream(server: ScriptedServer, client: Client) -> None:
+    async with client.chat("s1") as chat, asyncio.TaskGroup() as group:
+        stream = await server.chat()
+        await stream.welcome()
+        sending = group.create_task(chat.send("hello"))
+        frame = await stream.receive()
+        await stream.send(refused(frame.frame_id, 60))
+        await take(chat, Notice)
+        stream.end(status(grpc.StatusCode.UNAVAILABLE))
+        stream = await server.chat()
+        await stream.welcome()
+        assert await stream.receive() == frame
+        await stream.ack(frame, seq=2)
+        assert (await sending).seq == 2

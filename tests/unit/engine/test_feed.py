@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_runtime import v1
-from agent_runtime_server.core.errors import CallerError, ServiceError
+from agent_runtime_server.core.errors import CallerError, ServiceError, StoreUnavailable
 from agent_runtime_server.engine.feed import Feed, Item, Wanted, heartbeat
 from agent_runtime_server.stores.base import StoredEvent
 from enginekit.turns import turns
@@ -24,6 +24,7 @@ class Log:
         self.feeds: list[Feed] = []
         self.text = ""
         self.resting = False
+        self.away = False
         self.reads: list[tuple[int, int]] = []
         self.gate = asyncio.Event()
         self.gate.set()
@@ -47,6 +48,8 @@ class Log:
     async def read(self, after_seq: int, limit: int) -> Sequence[StoredEvent]:
         self.reads.append((after_seq, limit))
         await self.gate.wait()
+        if self.away:
+            raise StoreUnavailable("away")
         return self.events[after_seq : after_seq + limit]
 
     def commit(self, count: int = 1, payload: bytes = b"x") -> None:
@@ -462,3 +465,30 @@ def shown_text(items: Sequence[Item]) -> str:
         if isinstance(item, v1.MessageDelta):
             text = item.text if item.replace else text + item.text
     return text
+
+
+async def test_a_stream_stays_while_the_log_cannot_be_read_and_goes_on_when_it_can() -> None:
+    log = Log(events=10, at_hand=0)
+    log.away = True
+    async with reading(log.feed()) as reader:
+        await reader.read()
+        assert reader.told == []
+        log.feeds[0].answer(heartbeat(10))
+        await turns()
+        assert [type(item) for item in reader.items] == [v1.Heartbeat], "whoever waits hears that the server lives"
+        log.away = False
+        log.feeds[0].answer(heartbeat(10))  # or the pause ends
+        await turns()
+        assert reader.seqs == [*range(1, 11)]
+        assert reader.error is None
+
+
+async def test_a_stream_looks_again_by_itself_when_the_log_could_not_be_read() -> None:
+    log = Log(events=3, at_hand=0)
+    log.away = True
+    async with reading(log.feed()) as reader:
+        await reader.read()
+        log.away = False
+        async with asyncio.timeout(20):
+            while reader.seqs != [1, 2, 3]:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)

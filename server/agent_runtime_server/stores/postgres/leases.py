@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from math import inf
+from time import monotonic
 
 import asyncpg
 
@@ -18,8 +20,8 @@ _TAKE = f"""WITH alive AS (
           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())),
     free AS (
         SELECT session_id, lease_owner, lease_until FROM sessions
-        WHERE runnable AND (lease_owner IS NULL OR lease_until < now()
-                            OR (lease_owner <> $1 AND lease_owner NOT IN (SELECT replica FROM alive)))
+        WHERE runnable AND (lease_owner IS NULL OR (lease_until < now() AND (lease_owner = $1 OR NOT $4))
+                            OR (lease_owner <> $1 AND NOT $4 AND lease_owner NOT IN (SELECT replica FROM alive)))
         ORDER BY session_id LIMIT $3 FOR UPDATE SKIP LOCKED)
     UPDATE sessions s SET lease_owner = $1, lease_epoch = s.lease_epoch + 1, lease_until = now() + $2
     FROM free WHERE s.session_id = free.session_id
@@ -45,17 +47,22 @@ _DUE = """SELECT session_id, now() AS moment FROM sessions
 
 
 class PostgresLeases:
-    """The Leases on Postgres, of one replica."""
+    """The Leases on Postgres, of one replica.
 
-    def __init__(self, database: Database, replica: int, lease: timedelta) -> None:
+    Who has just lost and found Postgres must think that the others have too, and that they come to renew what ran out
+    meanwhile: for one lease period it takes nothing from them.
+    """
+
+    def __init__(self, database: Database, presence: "Presence", lease: timedelta) -> None:
         self._database = database
-        self._replica = replica
+        self._presence = presence
+        self._replica = presence.replica
         self._lease = lease
 
     async def take_runnable(self, limit: int) -> Sequence[Taken]:
         """Take runnable sessions whose lease is free, run out, or held by a dead replica."""
         rows = await self._database.fetch(  # once: what a lost answer took runs out, and is taken again
-            _TAKE, self._replica, self._lease, limit
+            _TAKE, self._replica, self._lease, limit, self._presence.steady_seconds < self._lease.total_seconds()
         )
         return [Taken(*row) for row in rows]
 
@@ -79,13 +86,20 @@ class Presence:
     def __init__(self, url: str, connection: "asyncpg.Connection[asyncpg.Record]", replica: int) -> None:
         self._url = url
         self._connection = connection
+        self._regained = -inf  # when a lost lock was taken anew
         self.replica = replica
+
+    @property
+    def steady_seconds(self) -> float:
+        """For how long the lock has been held without a break that this replica knows of."""
+        return 0 if self._connection.is_closed() else monotonic() - self._regained
 
     async def keep(self) -> bool:
         """Take the lock anew if its connection was lost, and tell whether it was not; to be called every second."""
         with mapped_errors():
             if self._connection.is_closed():
                 self._connection = await _locked(self._url, self.replica)
+                self._regained = monotonic()
                 return False
             try:
                 await self._connection.fetchval("SELECT 1")

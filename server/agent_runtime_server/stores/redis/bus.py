@@ -1,6 +1,7 @@
 """Messages between replicas over Redis sharded pub/sub: quick, only where someone listens, and never relied on."""
 
 import asyncio
+import random
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -31,6 +32,7 @@ class RedisBus:
         self._changed: set[str] = set()  # topics to be subscribed to, or not any more
         self._to_send = asyncio.Event()
         self._to_change = asyncio.Event()
+        self.connected = True  # until it turns out otherwise
 
     def publish(self, topic: str, message: bytes) -> None:
         """Tell every other replica that listens to the topic."""
@@ -78,13 +80,22 @@ class RedisBus:
             try:
                 async with self._client.pubsub() as pubsub, asyncio.TaskGroup() as tasks:
                     await pubsub.ssubscribe(_PREFIX)  # so that there is a connection to read from
+                    self._tell(connected=True)
                     self._changed |= self._listeners.keys()
                     self._to_change.set()
                     tasks.create_task(self._subscribe(pubsub), name="bus subscriptions")
                     tasks.create_task(self._read(pubsub), name="bus messages")
             except* (RedisError, OSError) as errors:
-                _log.warning("the bus is away", error=type(errors.exceptions[0]).__name__)
-            await asyncio.sleep(_PAUSE_SECONDS)
+                self._tell(connected=False, error=type(errors.exceptions[0]).__name__)
+            await asyncio.sleep(_PAUSE_SECONDS * random.uniform(0.5, 1))  # noqa: S311 - replicas come back one by one
+
+    def _tell(self, *, connected: bool, error: str = "") -> None:
+        """Note whether messages arrive, and log when that changes."""
+        if connected and not self.connected:
+            _log.info("the bus is back")
+        elif self.connected and not connected:
+            _log.warning("the bus is away; what it would tell is looked for in the log", error=error)
+        self.connected = connected
 
     async def _subscribe(self, pubsub: PubSub) -> None:
         """Follow what is listened to."""

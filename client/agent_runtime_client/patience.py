@@ -1,0 +1,38 @@
+"""How long to try again what the server cannot take just now, because something it needs is away."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from agent_runtime import v1
+from agent_runtime_client.timing import Backoff, Timing
+
+_UNAVAILABLE: Final = 14
+
+
+class Patience:
+    """Says when to send a refused frame again, and when enough is enough."""
+
+    def __init__(self, timing: Timing, now: Callable[[], float] = time.monotonic) -> None:
+        self._most_seconds = timing.refused_seconds
+        self._backoff = Backoff(timing)
+        self._now = now
+        self._since: dict[str, float] = {}
+
+    def delay(self, ack: v1.FrameAck) -> float | None:
+        """Return after how many seconds to send the frame again, None when its refusal is final."""
+        if ack.outcome != v1.FrameAck.OUTCOME_REJECTED or ack.error.code != _UNAVAILABLE:
+            return None
+        if not ack.error.HasField("retry_delay"):
+            return None
+        waited = self._now() - self._since.setdefault(ack.frame_id, self._now())
+        if waited > self._most_seconds:
+            return None
+        asked = ack.error.retry_delay.seconds + ack.error.retry_delay.nanos / 1e9
+        return max(asked, self._backoff.next_delay())
+
+    def end(self, frame_id: str) -> None:
+        """Note that a frame is settled; what is away has come back, or nobody waits for it."""
+        self._since.pop(frame_id, None)
+        if not self._since:
+            self._backoff.reset()

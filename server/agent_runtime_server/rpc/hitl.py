@@ -29,7 +29,7 @@ _log = structlog.get_logger(__name__)
 
 _DURABLE = frozenset({"claim", "release", "decision"})
 _MOST_ANSWERS = 256
-_RETRY_SECONDS = (0.5, 1.5)  # so that reviewers do not all look at once
+_RETRY_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -210,9 +210,11 @@ class HitlService:
     async def _pause(self, desk: _Desk, last_sent: float) -> bool:
         """Wait until there is something to do; True when it is time for a heartbeat."""
         left = last_sent + self._replica.heartbeat_seconds - time.monotonic()
-        retry = desk.stale and left > max(_RETRY_SECONDS)
+        retry = desk.stale and left > 2 * _RETRY_SECONDS
         try:
-            async with asyncio.timeout(random.uniform(*_RETRY_SECONDS) if retry else max(0, left)):  # noqa: S311
+            # Not all at the same moment: reviewers wait for the same database.
+            pause = _RETRY_SECONDS * random.uniform(0.5, 1.5) if retry else max(0, left)  # noqa: S311
+            async with asyncio.timeout(pause):
                 await desk.wake.wait()
         except TimeoutError:
             if retry:

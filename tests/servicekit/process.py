@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -14,6 +14,9 @@ from agent_runtime_server.embedded import scratch_state_dir
 _READY: Final = b"agent-runtime serving on "
 _START_SECONDS: Final = 60
 _STOP_SECONDS: Final = 40
+
+PROGRAM: Final = ("agent_runtime_client.cli",)
+"""The module that is run, and what stands before the command."""
 
 IN_A_HURRY: Final = {
     "AGENT_RUNTIME_LEASE_SECONDS": "2",
@@ -31,20 +34,29 @@ class ServerFailed(Exception):
 class ServerProcess:
     """One server on one state directory; killed and started again it keeps its port."""
 
-    def __init__(self, state_dir: Path, settings: Mapping[str, str], *options: str) -> None:
+    def __init__(
+        self, state_dir: Path, settings: Mapping[str, str], *options: str, program: Sequence[str] = PROGRAM
+    ) -> None:
         self.state_dir = state_dir
         self.target = ""
         self._options = options
+        self._program = program
         self._port = 0
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("AGENT_RUNTIME_")}
         self._env = {**inherited, **IN_A_HURRY, "AGENT_RUNTIME_STATE_DIR": str(state_dir), **settings}
         self._log = state_dir / "serve.log"
         self._process: asyncio.subprocess.Process | None = None
+        self._serves = False
 
     @property
     def runs(self) -> bool:
         """Whether the process is there."""
         return self._process is not None and self._process.returncode is None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the process is there, has said that it serves, and was not asked to end."""
+        return self.runs and self._serves
 
     @property
     def pid(self) -> int:
@@ -59,7 +71,8 @@ class ServerProcess:
 
     async def start(self) -> None:
         """Start serving and return when it is ready."""
-        command = [sys.executable, "-m", "agent_runtime_client.cli", "serve", "--stop-on-stdin-close"]
+        self._serves = False
+        command = [sys.executable, "-m", *self._program, "serve", "--stop-on-stdin-close"]
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *command,
@@ -81,6 +94,7 @@ class ServerProcess:
             raise ServerFailed(f"ended with status {await self._process.wait()}:\n{self.log()}")
         self.target = line.removeprefix(_READY).decode().strip()
         self._port = int(self.target.rpartition(":")[2])
+        self._serves = True
 
     async def kill(self) -> None:
         """Kill the server's process, and only that: what it started has to end by itself."""
@@ -91,6 +105,7 @@ class ServerProcess:
     async def stop(self) -> int:
         """Ask the server to end by SIGTERM and return its status."""
         assert self._process is not None, "it was started"
+        self._serves = False
         if self.runs:
             self._process.send_signal(signal.SIGTERM)
         try:

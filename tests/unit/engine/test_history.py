@@ -16,6 +16,7 @@ from agent_runtime_server.core.errors import CallerError, ModelUnavailable
 from agent_runtime_server.engine import frames, settle, steps
 from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.turn import Phase, Route, TakeStep, next_effect
+from enginekit.rules import log_problems, transcript_problems
 
 from .world import World
 
@@ -141,43 +142,12 @@ class Chaos:
 
 
 def check_log(world: World) -> None:
-    """A call is proposed, then dispatched if it is to run, and completed once; a turn ends with all of its calls."""
-    assert [event.seq for event in world.log] == list(range(1, len(world.log) + 1))
-    proposed: dict[str, str] = {}
-    dispatched: set[str] = set()
-    completed: set[str] = set()
-    for event in world.log:
-        match event.WhichOneof("payload"):
-            case "tool_call_proposed":
-                proposed[event.tool_call_proposed.tool_call.call_id] = event.turn_id
-            case "tool_call_dispatched":
-                call = event.tool_call_dispatched.tool_call
-                assert call.call_id in proposed
-                assert call.call_id not in dispatched | completed
-                assert set(call.depends_on_call_ids) <= completed, "it waits for what it depends on"
-                dispatched.add(call.call_id)
-            case "tool_call_started":
-                assert event.tool_call_started.call_id in dispatched - completed
-            case "tool_call_completed":
-                call_id = event.tool_call_completed.result.call_id
-                assert call_id in proposed.keys() - completed
-                completed.add(call_id)
-            case "turn_finished":
-                assert {call_id for call_id, turn_id in proposed.items() if turn_id == event.turn_id} <= completed
+    assert not [*log_problems(world.log)]
 
 
 def check_transcript(world: World) -> None:
-    """Behind a message with calls stand their results, one each, in the order of the calls."""
-    expected: list[str] = []
-    for message in messages(world.agents.get(world.state.agent_id), world.state.transcript, others=()):
-        if expected:
-            assert (message["role"], message["tool_call_id"]) == ("tool", expected.pop(0))
-            continue
-        assert message["role"] != "tool"
-        calls = message.get("tool_calls") or []
-        assert isinstance(calls, list)
-        expected = [str(call["id"]) for call in calls]
-    assert not expected
+    said = messages(world.agents.get(world.state.agent_id), world.state.transcript, others=())
+    assert not [*transcript_problems(said)]
 
 
 def check_progress(world: World) -> None:

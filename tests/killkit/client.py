@@ -16,7 +16,18 @@ from random import Random
 from typing import Final
 
 from agent_runtime import v1
-from agent_runtime_client import CaughtUp, Chat, Client, ClientError, Event, Journal, LocalTools, Rejected, Timing
+from agent_runtime_client import (
+    CaughtUp,
+    Chat,
+    Client,
+    ClientError,
+    Disconnected,
+    Event,
+    Journal,
+    LocalTools,
+    Rejected,
+    Timing,
+)
 from killkit.records import Record, Recorder, What, read
 from killkit.wire import recorded_client
 
@@ -177,6 +188,8 @@ class Visit:
                 self._apply(update.event)
             elif isinstance(update, CaughtUp):
                 self._caught_up = True
+            elif isinstance(update, Disconnected):
+                self._recorder.note(What.DOWN, detail=f"{update.reason}; again in {update.retry_in:.2f} s")
             self._changed.set()
 
     def _apply(self, event: v1.SessionEvent) -> None:

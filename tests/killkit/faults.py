@@ -31,6 +31,7 @@ class Kind(StrEnum):
     """What befalls a world."""
 
     KILL_SERVER = "kill -9 server"
+    KILL_WORKER = "kill -9 worker"
     KILL_CLIENT = "kill -9 client"
     DRAIN_SERVER = "SIGTERM server"
     CUT = "TCP cut"

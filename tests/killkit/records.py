@@ -24,6 +24,7 @@ class What(StrEnum):
     EVENT = "event"  # came over a stream; `detail` is its kind, `key` the turn
     CAUGHT_UP = "caught_up"
     APPLIED = "applied"  # was given to the program
+    DOWN = "down"  # the stream was lost; `detail` says why, and when the next one is tried
     GAVE_UP = "gave_up"  # the library ended the chat by itself; `detail` says why
     LEFT = "left"  # the program left the session behind, all of its turns over
 

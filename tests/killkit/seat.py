@@ -21,7 +21,8 @@ class Seat:
     name: str
     proxy: Proxy
     session_id: str = ""
-    replica_id: str = ""
+    replica_pid: int = 0
+    """The process that serves it; 0 while it is on its way to one."""
     place: Place = field(default_factory=Place)
     _begun: dict[int, float] = field(default_factory=dict)
     _signs: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_MOST_SIGNS))
@@ -32,12 +33,14 @@ class Seat:
         """Take what the seat's program has just recorded."""
         if session_id != self.session_id:
             self.session_id, self.place = session_id, Place()
+        if record.what in (What.BORN, What.HELLO):
+            self.replica_pid = 0
         if record.what is What.BORN:
             self._begun.clear()
         elif record.what is What.HELLO:
             self._begun[record.stream] = record.at
         elif record.what is What.WELCOME:
-            self.replica_id = record.key
+            self.replica_pid = int(record.key.rpartition(":")[2])
         elif record.what in _SIGNS:
             self._signs.append((record.at, self._begun.get(record.stream, 0)))
         self.place.take(record)

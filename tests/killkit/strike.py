@@ -1,6 +1,7 @@
 """Striking: waiting for the moment, doing the harm, and measuring how long the sessions it hits take to go on."""
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Final
 from killkit.faults import AT_RANDOM, SENDING, Fault, Kind
 from killkit.records import Record, What
 from killkit.seat import Seat
-from killkit.world import World
+from killkit.world import World, processes_of
 from servicekit.process import ServerProcess
 from servicekit.waiting import until
 
@@ -49,6 +50,7 @@ class Striker:
         self._mending = mending
         self._blows: Mapping[Kind, Callable[[Seat], Awaitable[tuple[Sequence[Seat], float, bool]]]] = {
             Kind.KILL_SERVER: self._kill_server,
+            Kind.KILL_WORKER: self._kill_worker,
             Kind.DRAIN_SERVER: self._drain_server,
             Kind.STOP_SERVER: self._stop_server,
             Kind.KILL_CLIENT: self._kill_client,
@@ -106,26 +108,37 @@ class Striker:
     # -- blows: each returns whom it hit, since when, and whether their streams have to be new ----------------------
 
     async def _kill_server(self, seat: Seat) -> tuple[Sequence[Seat], float, bool]:
-        server, hit = await self._victim(seat)
+        server, hit = self._victim(seat)
         since = time.monotonic()
         await server.kill()
         self._mending.create_task(server.start())
         return hit, since, True
 
+    async def _kill_worker(self, seat: Seat) -> tuple[Sequence[Seat], float, bool]:
+        workers = [pid for server in self._world.servers if server.options for pid in processes_of(server)]
+        if not workers:  # the server that has them has just been killed
+            return await self._kill_server(seat)
+        pid = seat.replica_pid if seat.replica_pid in workers else self._chance.choice(workers)
+        since = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        return self._served_by(pid), since, True
+
     async def _drain_server(self, seat: Seat) -> tuple[Sequence[Seat], float, bool]:
-        server, hit = await self._victim(seat)
+        server, hit = self._victim(seat)
         since = time.monotonic()
         self._mending.create_task(_restart(server))
         return hit, since, True
 
     async def _stop_server(self, seat: Seat) -> tuple[Sequence[Seat], float, bool]:
-        server, hit = await self._victim(seat)
-        since = time.monotonic()
-        server.signal(signal.SIGSTOP)
+        server, _ = self._victim(seat)
+        pids = processes_of(server)
+        pid = seat.replica_pid if seat.replica_pid in pids else self._chance.choice(pids)
+        hit, since = self._served_by(pid), time.monotonic()
+        os.kill(pid, signal.SIGSTOP)
         try:
             await asyncio.sleep(self._world.size.lease_seconds * 1.3)
         finally:
-            server.signal(signal.SIGCONT)
+            os.kill(pid, signal.SIGCONT)
         return hit, since, False
 
     async def _kill_client(self, seat: Seat) -> tuple[Sequence[Seat], float, bool]:
@@ -171,11 +184,14 @@ class Striker:
         await self._world.postgres.start()
         return self._world.seats, time.monotonic(), False
 
-    async def _victim(self, seat: Seat) -> tuple[ServerProcess, Sequence[Seat]]:
-        """Return the replica that serves a seat, or any, and all the seats it serves."""
-        replicas = await self._world.replicas()
-        replica_id = seat.replica_id if seat.replica_id in replicas else self._chance.choice(sorted(replicas))
-        return replicas[replica_id], [one for one in self._world.seats if one.replica_id == replica_id]
+    def _victim(self, seat: Seat) -> tuple[ServerProcess, Sequence[Seat]]:
+        """Return the server that serves a seat, or any, and all the seats it serves."""
+        ready = [server for server in self._world.servers if server.ready]
+        server = self._world.server_of(seat) or self._chance.choice(ready)
+        return server, self._served_by(*processes_of(server))
+
+    def _served_by(self, *pids: int) -> Sequence[Seat]:
+        return [seat for seat in self._world.seats if seat.replica_pid in pids]
 
 
 async def _restart(server: ServerProcess) -> None:

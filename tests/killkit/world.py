@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from agent_runtime import v1
-from agent_runtime_client import Client, ClientError, Timing
+from agent_runtime_client import Client, ClientError
 from killkit.checker import Story, Violation, check, check_reviewer
 from killkit.client import Config
 from killkit.programs import ClientProgram, Program
@@ -22,7 +22,6 @@ from servicekit.process import PROGRAM, ServerProcess
 
 _CALM_POLLS: Final = 3
 _POLL_SECONDS: Final = 0.4
-_BRISK: Final = Timing(call_seconds=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +32,8 @@ class Size:
     seats: int = 2
     """Of each client."""
     replicas: int = 3
+    workers: int = 2
+    """Of the first replica; 0 makes it a single process as the others are."""
     lease_seconds: float = 10
     heartbeat_seconds: float = 2
     silence_seconds: float = 6
@@ -73,15 +74,9 @@ class World:
         """The seats of all clients."""
         return [seat for client in self.clients for seat in client.seats]
 
-    async def replicas(self) -> Mapping[str, ServerProcess]:
-        """Return the replicas that serve now, by the names that they give themselves."""
-        found = {}
-        for server in self.servers:
-            if server.ready:
-                with suppress(ClientError):
-                    async with Client(server.target, timing=_BRISK) as client:
-                        found[(await client.server_status()).replica_id] = server
-        return found
+    def server_of(self, seat: Seat) -> ServerProcess | None:
+        """Return the server, with workers or without, that serves a seat now."""
+        return next((server for server in self.servers if seat.replica_pid in processes_of(server)), None)
 
     def client_of(self, seat: Seat) -> ClientProgram:
         """Return the program of a seat."""
@@ -121,6 +116,14 @@ class World:
         return found, len(logs)
 
 
+def processes_of(server: ServerProcess) -> list[int]:
+    """Return the processes of a server that serves: its workers, or itself."""
+    if not server.ready:
+        return []
+    children = Path(f"/proc/{server.pid}/task/{server.pid}/children")
+    return [int(pid) for pid in children.read_text().split()] if server.options else [server.pid]
+
+
 def _story(session_id: str, log: Sequence[v1.SessionEvent], folder: Path) -> Story:
     effects = (folder / "effects").read_text() if (folder / "effects").exists() else ""
     marks = {path.name: len(path.read_text().splitlines()) for path in folder.glob("workspace/runs/*")}
@@ -137,7 +140,8 @@ async def world(name: str, folder: Path, size: Size, model_url: str) -> AsyncIte
         made = World(name, folder, size, *stores)
         settings = size.settings(stores, model_url)
         for number in range(size.replicas):
-            made.servers.append(await _server(folder / f"server-{number}", settings, size, stack))
+            workers = size.workers if number == 0 else 0
+            made.servers.append(await _server(folder / f"server-{number}", settings, size, workers, stack))
         await _populate(made, stack)
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(program.run()) for program in made.programs]
@@ -152,8 +156,11 @@ async def world(name: str, folder: Path, size: Size, model_url: str) -> AsyncIte
                     program.kill()
 
 
-async def _server(folder: Path, settings: Mapping[str, str], size: Size, stack: AsyncExitStack) -> ServerProcess:
-    server = ServerProcess(_made(folder), settings, program=size.program)
+async def _server(
+    folder: Path, settings: Mapping[str, str], size: Size, workers: int, stack: AsyncExitStack
+) -> ServerProcess:
+    options = ("--workers", str(workers), "--metrics-port", "0") if workers else ()
+    server = ServerProcess(_made(folder), settings, *options, program=size.program)
     await server.start()
     stack.push_async_callback(server.kill)
     return server

@@ -39,7 +39,7 @@ class ServerProcess:
     ) -> None:
         self.state_dir = state_dir
         self.target = ""
-        self._options = options
+        self.options = options
         self._program = program
         self._port = 0
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("AGENT_RUNTIME_")}
@@ -76,7 +76,7 @@ class ServerProcess:
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *command,
-                *("--port", str(self._port), *(self._options or ("--metrics-port", "0"))),
+                *("--port", str(self._port), *(self.options or ("--metrics-port", "0"))),
                 stdin=asyncio.subprocess.PIPE,  # its end ends the server, so none outlives the tests
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,

@@ -1,3 +1,3 @@
 """Fixtures that any test may ask for."""
 
-pytest_plugins = ("enginekit.postgres",)
+pytest_plugins = ("enginekit.postgres", "enginekit.standby")

@@ -13,6 +13,7 @@ from agent_runtime_client.errors import ChatClosed, ClientError, Rejected
 from agent_runtime_client.link import Down, Link, Up
 from agent_runtime_client.outbox import Outbox
 from agent_runtime_client.patience import Patience
+from agent_runtime_client.position import Position
 from agent_runtime_client.reconnect import GiveUp, Refresh, Restart, Retry, judge
 from agent_runtime_client.status import Problem
 from agent_runtime_client.tasks import Tasks
@@ -65,11 +66,14 @@ class Side(Protocol[Up, Down]):
 class Attachment(Generic[Up, Down]):
     """Keeps a stream open for its side, and every durable frame until it is confirmed."""
 
-    def __init__(self, channels: Channels, side: Side[Up, Down], timing: Timing, tasks: Tasks) -> None:
+    def __init__(
+        self, channels: Channels, side: Side[Up, Down], timing: Timing, tasks: Tasks, position: Position
+    ) -> None:
         self._channels = channels
         self._side: Side[Up, Down] = side
         self._timing = timing
         self._tasks = tasks
+        self._position = position
         self._backoff = Backoff(timing)
         self._refreshed = False
         self._outbox: Outbox[Up] = Outbox()
@@ -184,6 +188,7 @@ class Attachment(Generic[Up, Down]):
 
     async def _handle(self, frame: Down, kind: str | None) -> Problem | None:
         if kind == "frame_ack":
+            self._position.note(frame.frame_ack.lsn)
             await self._acked(frame.frame_ack)
             return None
         event = self._side.event_of(frame)

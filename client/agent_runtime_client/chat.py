@@ -13,6 +13,7 @@ from agent_runtime_client.chat_side import ChatSide
 from agent_runtime_client.decisions import decision_on
 from agent_runtime_client.errors import CallFailed, ClientError, Rejected, Superseded
 from agent_runtime_client.mailbox import Mailbox
+from agent_runtime_client.position import Position
 from agent_runtime_client.records import Records, new_frame_id
 from agent_runtime_client.tasks import Tasks
 from agent_runtime_client.timing import Timing
@@ -37,6 +38,7 @@ class Chat:
         channels: Channels,
         timing: Timing,
         submit_frame: SubmitFrame,
+        position: Position,
     ) -> None:
         self.client_id = side.options.client_id
         self.last_seq = side.options.after_seq
@@ -45,7 +47,9 @@ class Chat:
         self._timing = timing
         self._submit_frame = submit_frame
         self._tasks = Tasks(self._died)
-        self._attachment: Attachment[v1.ChatRequest, v1.ChatResponse] = Attachment(channels, side, timing, self._tasks)
+        self._attachment: Attachment[v1.ChatRequest, v1.ChatResponse] = Attachment(
+            channels, side, timing, self._tasks, position
+        )
 
     def use_tools(self, executor: ToolExecutor, records: Records) -> None:
         """Run the session's client tool calls with `executor`; before the chat is entered."""

@@ -26,6 +26,7 @@ from agent_runtime_client.decisions import decision_on
 from agent_runtime_client.errors import NotAllowed, Unreachable, call_failed
 from agent_runtime_client.journal import Journal
 from agent_runtime_client.mailbox import Mailbox
+from agent_runtime_client.position import Position
 from agent_runtime_client.records import MemoryRecords, new_frame_id
 from agent_runtime_client.review import Review, ReviewSide, ReviewUpdate
 from agent_runtime_client.status import problem_of
@@ -62,6 +63,7 @@ class Client:
         self._channels = Channels(target, credentials)
         self._metadata = Metadata(metadata, token)
         self._timing = timing
+        self._position = Position()
 
     async def __aenter__(self) -> Self:
         return self
@@ -246,7 +248,7 @@ class Client:
             USER_AGENT,
         )
         side = ChatSide(options, self._metadata, mailbox, self._history)
-        chat = Chat(side, mailbox, self._channels, self._timing, self._submit_frame)
+        chat = Chat(side, mailbox, self._channels, self._timing, self._submit_frame, self._position)
         if executor is not None and role == v1.ATTACH_ROLE_EXECUTOR:
             chat.use_tools(executor, MemoryRecords() if journal is None else journal)
         return chat
@@ -261,13 +263,15 @@ class Client:
         mailbox: Mailbox[ReviewUpdate] = Mailbox()
         selection = filter or v1.ApprovalFilter()
         side = ReviewSide(client_id or new_frame_id(), selection, self._metadata, mailbox, self.get_approval)
-        return Review(side, mailbox, self._channels, self._timing)
+        return Review(side, mailbox, self._channels, self._timing, self._position)
 
     def _history(self, session_id: str, after_seq: int, to_seq: int) -> AsyncIterator[v1.SessionEvent]:
         return self.events(session_id, after_seq=after_seq, to_seq=to_seq)
 
     async def _submit_frame(self, request: v1.SubmitFrameRequest) -> v1.SubmitFrameResponse:
-        return await self._call(lambda channel: chat_service_pb2_grpc.ChatServiceStub(channel).SubmitFrame, request)
+        answer = await self._call(lambda channel: chat_service_pb2_grpc.ChatServiceStub(channel).SubmitFrame, request)
+        self._position.note(answer.frame_ack.lsn)
+        return answer
 
     async def _call(
         self,
@@ -290,15 +294,18 @@ class Client:
         method: Callable[[grpc.aio.Channel], "grpc.aio.UnaryUnaryMultiCallable[_Request, _Answer]"],
         request: _Request,
     ) -> _Answer:
-        metadata = await self._metadata()
+        metadata = (*await self._metadata(), *self._position.metadata())
         async with self._channels.lend() as channel:
             try:
-                return await method(channel)(request, metadata=metadata, timeout=self._timing.call_seconds)
+                call = method(channel)(request, metadata=metadata, timeout=self._timing.call_seconds)
+                answer = await call
+                self._position.note_trailing(await call.trailing_metadata())
             except grpc.aio.AioRpcError as error:
                 problem = problem_of(error)
                 if problem.code in _CONNECTION_FAULTS:
                     self._channels.distrust(channel)
                 raise call_failed(problem) from error
+        return answer
 
 
 def _sessions(channel: grpc.aio.Channel) -> "session_service_pb2_grpc.SessionServiceAsyncStub":

@@ -16,6 +16,7 @@ from agent_runtime_client.decisions import decision_on
 from agent_runtime_client.errors import CallFailed, ClientError
 from agent_runtime_client.inbox import Inbox
 from agent_runtime_client.mailbox import Mailbox
+from agent_runtime_client.position import Position
 from agent_runtime_client.records import new_frame_id
 from agent_runtime_client.status import Problem
 from agent_runtime_client.tasks import Tasks
@@ -120,12 +121,21 @@ class Review:
     the reviewer should see once.
     """
 
-    def __init__(self, side: ReviewSide, mailbox: Mailbox[ReviewUpdate], channels: Channels, timing: Timing) -> None:
+    def __init__(
+        self,
+        side: ReviewSide,
+        mailbox: Mailbox[ReviewUpdate],
+        channels: Channels,
+        timing: Timing,
+        position: Position,
+    ) -> None:
         self.client_id = side.client_id
         self._side = side
         self._mailbox = mailbox
         self._tasks = Tasks(self._died)
-        self._attachment: Attachment[v1.HitlRequest, v1.HitlResponse] = Attachment(channels, side, timing, self._tasks)
+        self._attachment: Attachment[v1.HitlRequest, v1.HitlResponse] = Attachment(
+            channels, side, timing, self._tasks, position
+        )
 
     @property
     def caught_up(self) -> bool:

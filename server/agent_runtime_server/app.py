@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,6 +12,7 @@ from importlib.metadata import version
 import grpc.aio
 import structlog
 
+from agent_runtime import v1
 from agent_runtime_server.agents.registry import builtin
 from agent_runtime_server.core.errors import StoreUnavailable
 from agent_runtime_server.core.ids import new_id
@@ -40,13 +41,17 @@ from agent_runtime_server.rpc.replica import Replica
 from agent_runtime_server.rpc.service import handlers
 from agent_runtime_server.rpc.sessions import SessionService
 from agent_runtime_server.rpc.system import SystemService
+from agent_runtime_server.stores.base import History
 from agent_runtime_server.stores.postgres.approvals import PostgresApprovals
 from agent_runtime_server.stores.postgres.clock import DatabaseClock
 from agent_runtime_server.stores.postgres.database import Database, open_database
+from agent_runtime_server.stores.postgres.histories import PostgresHistories
 from agent_runtime_server.stores.postgres.keys import PostgresKeys
 from agent_runtime_server.stores.postgres.leases import PostgresLeases, Presence, announce
 from agent_runtime_server.stores.postgres.log import PostgresLog
 from agent_runtime_server.stores.postgres.migrations import migrate
+from agent_runtime_server.stores.postgres.replicas import Replica as DatabaseReplica
+from agent_runtime_server.stores.postgres.replicas import name_of
 from agent_runtime_server.stores.postgres.retention import PostgresRetention
 from agent_runtime_server.stores.postgres.writer import Writer
 from agent_runtime_server.stores.redis import Cache, open_cache
@@ -57,8 +62,12 @@ _log = structlog.get_logger(__name__)
 
 MOCK_NOTICE = "The built-in mock model answers; set AGENT_RUNTIME_LLM_BASE_URL to reach a real one."
 
+_REPLICA_SECONDS = 2  # then a read goes to another server
 SERVICES = tuple(f"agent_runtime.v1.{name}Service" for name in ("Chat", "Hitl", "Session", "Event", "Agent", "System"))
 """Full names of what is served, in the order of their implementations."""
+
+
+Dependencies = Callable[[], Sequence[v1.Dependency]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +84,7 @@ class Stores:
     presence: Presence
     clock: DatabaseClock
     retention: PostgresRetention
+    histories: PostgresHistories
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +115,7 @@ async def running(settings: Settings, place: Place, hurry: asyncio.Event) -> Asy
                 tasks.create_task(stores.writer.run(), name="group commit"),
                 tasks.create_task(stores.bus.run(), name="bus"),
                 tasks.create_task(stores.clock.run(), name="clock"),
+                tasks.create_task(stores.histories.run(), name="database replicas"),
                 tasks.create_task(_keep_presence(stores.presence, replica.hub), name="presence"),
                 tasks.create_task(replica.hub.run(), name="hub"),
                 tasks.create_task(replica.reviews.run(), name="reviews"),
@@ -112,7 +123,8 @@ async def running(settings: Settings, place: Place, hurry: asyncio.Event) -> Asy
                 tasks.create_task(prober.run(), name="probes"),
                 tasks.create_task(gate.streams.run(), name="credentials of streams"),
             ]
-            server = _server(settings, place, replica, gate, health, prober)
+            dependencies = _dependencies(prober, stores.histories)
+            server = _server(settings, place, replica, gate, health, dependencies)
             bound = listen(server, settings, place.host, place.port)
             await prober.probe_all()
             await server.start()
@@ -142,18 +154,43 @@ async def _open_stores(stack: AsyncExitStack, settings: Settings, observer: Obse
     presence = await stack.enter_async_context(announce(database_url))
     lease = timedelta(seconds=settings.lease_seconds)
     writer = Writer(commits, presence.replica, lease, observer)
+    bus = cache.bus(str(presence.replica))
+    log, approvals = PostgresLog(database, writer, presence.replica), PostgresApprovals(database)
+    replicas = await _open_replicas(stack, settings, writer, presence, observer)
     return Stores(
         database,
         cache,
-        cache.bus(str(presence.replica)),
+        bus,
         writer,
-        PostgresLog(database, writer, presence.replica),
-        PostgresApprovals(database),
+        log,
+        approvals,
         PostgresLeases(database, presence, lease),
         presence,
         clock,
         PostgresRetention(database),
+        PostgresHistories(database, History(log, approvals), replicas, bus, observer),
     )
+
+
+async def _open_replicas(
+    stack: AsyncExitStack, settings: Settings, writer: Writer, presence: Presence, observer: Observer
+) -> Sequence[DatabaseReplica]:
+    """Return the database's read replicas, which need not be there."""
+    replicas = []
+    for url in filter(None, (one.strip() for one in settings.database_replica_urls.split(","))):
+        name = name_of(url)
+        opening = open_database(
+            url,
+            name=f"replica {name}",
+            least_connections=0,
+            most_connections=settings.database_replica_connections,
+            answer_seconds=_REPLICA_SECONDS,
+            observer=observer,
+        )
+        database = await stack.enter_async_context(opening)
+        history = History(PostgresLog(database, writer, presence.replica), PostgresApprovals(database))
+        replicas.append(DatabaseReplica(name, database, history, settings.database_replica_lag_seconds))
+    return replicas
 
 
 async def _open_model(stack: AsyncExitStack, settings: Settings, mock_url: str | None) -> tuple[Model, tuple[str, ...]]:
@@ -202,6 +239,7 @@ def _replica(
         hub=Hub(performer, stores.leases, timing),
         reviews=reviews,
         services=services,
+        histories=stores.histories,
         tasks=tasks,
         heartbeat_seconds=settings.heartbeat_seconds,
         client_idle_seconds=settings.client_idle_seconds,
@@ -232,7 +270,7 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def _services(replica: Replica, prober: Prober) -> dict[str, object]:
+def _services(replica: Replica, dependencies: Dependencies) -> dict[str, object]:
     """Return every service by its full name."""
     implementations = (
         ChatService(replica),
@@ -240,7 +278,7 @@ def _services(replica: Replica, prober: Prober) -> dict[str, object]:
         SessionService(replica),
         EventService(replica),
         AgentService(replica),
-        SystemService(replica, prober.dependencies),
+        SystemService(replica, dependencies),
     )
     return dict(zip(SERVICES, implementations, strict=True))
 
@@ -265,11 +303,15 @@ def _show_dependencies(metrics: Metrics, health: Health) -> None:
         show(name)
 
 
+def _dependencies(prober: Prober, histories: PostgresHistories) -> Dependencies:
+    return lambda: [*prober.dependencies(), *histories.dependencies()]
+
+
 def _server(
-    settings: Settings, place: Place, replica: Replica, gate: Gate, health: Health, prober: Prober
+    settings: Settings, place: Place, replica: Replica, gate: Gate, health: Health, dependencies: Dependencies
 ) -> grpc.aio.Server:
     server = grpc.aio.server(options=options(settings, shares_port=place.is_worker))
-    ours = [handlers(name, service, gate=gate) for name, service in _services(replica, prober).items()]
+    ours = [handlers(name, service, gate=gate) for name, service in _services(replica, dependencies).items()]
     reflection = Reflection((*SERVICES, "grpc.health.v1.Health"))
     server.add_generic_rpc_handlers((*ours, health.handler(), *reflection.handlers()))
     return server

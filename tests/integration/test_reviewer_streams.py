@@ -7,14 +7,17 @@ from typing import Any
 
 from agent_runtime import v1
 from agent_runtime_server.core.errors import StoreUnavailable
+from agent_runtime_server.core.observe import Nobody
 from agent_runtime_server.engine.hub import Hub, Timing
+from agent_runtime_server.engine.relay import Alone
 from agent_runtime_server.engine.reviews import Position, Reviews
 from agent_runtime_server.engine.runner import Performer
 from agent_runtime_server.rpc import hitl as hitl_module
 from agent_runtime_server.rpc.hitl import HitlService
 from agent_runtime_server.rpc.replica import Replica
 from agent_runtime_server.rpc.service import Call
-from agent_runtime_server.stores.base import ApprovalQuery, ListedApproval
+from agent_runtime_server.stores.base import ApprovalQuery, History, ListedApproval
+from agent_runtime_server.stores.postgres.histories import PostgresHistories
 from enginekit.model import Scripted
 from enginekit.turns import turns
 
@@ -75,7 +78,8 @@ def begin(store: Store, tasks: asyncio.TaskGroup, *frames: v1.HitlRequest) -> tu
     reviews = Reviews(store)  # type: ignore[arg-type]
     services: Any = type("Services", (), {"approvals": store, "leaving": asyncio.Event()})()
     hub = Hub(Performer(Scripted(), services, 0), None, Timing())  # type: ignore[arg-type]
-    replica = Replica("r", "0", hub, reviews, services, tasks, 15, 90)
+    histories = PostgresHistories(None, History(None, store), (), Alone(), Nobody())  # type: ignore[arg-type]
+    replica = Replica("r", "0", hub, reviews, services, histories, tasks, 15, 90)
     hello = v1.HitlRequest(hello=v1.HitlHello(client_id="c", protocol_version=1))
     return replica, HitlService(replica).hitl(Requests(hello, *frames), Call("Hitl", "c", "", {}))
 

@@ -500,12 +500,18 @@ class FrameAck(message.Message):
     OUTCOME_FIELD_NUMBER: builtins.int
     SEQ_FIELD_NUMBER: builtins.int
     ERROR_FIELD_NUMBER: builtins.int
+    LSN_FIELD_NUMBER: builtins.int
     frame_id: builtins.str
     """The client's frame_id."""
     outcome: FrameAck.Outcome.ValueType
     """Outcome."""
     seq: builtins.int
     """Seq of the event the frame produced; 0 when it produced none."""
+    lsn: builtins.str
+    """Where the log of the database stood behind the commit, when the server has read replicas. Sent with a list or a page
+    as metadata x-agent-runtime-lsn it makes sure that these hold what this frame has changed. Unary calls that change
+    something say it in trailing metadata of that name; the highest one is the one to send.
+    """
     @builtins.property
     def error(self) -> Error:
         """Set if and only if outcome is REJECTED."""
@@ -517,10 +523,11 @@ class FrameAck(message.Message):
         outcome: FrameAck.Outcome.ValueType = ...,
         seq: builtins.int = ...,
         error: Error | None = ...,
+        lsn: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["error", b"error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["error", b"error", "frame_id", b"frame_id", "outcome", b"outcome", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["error", b"error", "frame_id", b"frame_id", "lsn", b"lsn", "outcome", b"outcome", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -88,7 +88,7 @@ class Dependency(message.Message):
     LATENCY_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """Name, equal to the grpc.health.v1 service name dependency.NAME."""
+    """Name; grpc.health.v1 knows the dependency as dependency.NAME, except for read replicas (postgres-replica.HOST:PORT)."""
     state: DependencyState.ValueType
     """State."""
     required: builtins.bool

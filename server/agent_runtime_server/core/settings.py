@@ -42,6 +42,9 @@ class Settings(BaseSettings):
 
     database_url: str | None = Field(None, description="Postgres >= 14; unset starts the embedded one")
     database_connections: int = Field(10, ge=3, le=1000, description="most connections of a process to it")
+    database_replica_urls: str = Field("", description="read replicas of it, with commas between")
+    database_replica_connections: int = Field(4, ge=1, le=1000, description="most connections of a process to each")
+    database_replica_lag_seconds: float = Field(3, gt=0, le=4, description="lag beyond which a replica is left out")
     redis_url: str | None = Field(None, description="Redis >= 7 or Valkey; unset starts the embedded one")
     state_dir: Path | None = Field(None, description="where the embedded servers keep their data")
 

@@ -6,10 +6,10 @@ from agent_runtime_server.engine.session import Committed
 from agent_runtime_server.rpc.status import spread
 
 
-def accepted(frame_id: str, committed: Committed) -> v1.FrameAck:
-    """Return the ack of a committed frame."""
+def accepted(frame_id: str, committed: Committed, lsn: str) -> v1.FrameAck:
+    """Return the ack of a committed frame, with the position behind it."""
     outcome = v1.FrameAck.OUTCOME_DUPLICATE if committed.duplicate else v1.FrameAck.OUTCOME_ACCEPTED
-    return v1.FrameAck(frame_id=frame_id, outcome=outcome, seq=committed.seq)
+    return v1.FrameAck(frame_id=frame_id, outcome=outcome, seq=committed.seq, lsn=lsn)
 
 
 def rejected(frame_id: str, error: ServiceError) -> v1.FrameAck:

@@ -57,7 +57,8 @@ class ChatService:
         session = await self._replica.hub.session(request.session_id, who.tenant)
         sender = frames.Sender(who.actor(v1.ACTOR_KIND_USER), request.client_id, frame.frame_id)
         committed = await intake.submit(session, self._replica.services.approvals, sender, frame)
-        return v1.SubmitFrameResponse(frame_ack=acks.accepted(frame.frame_id, committed))
+        lsn = await self._replica.behind_write(who)
+        return v1.SubmitFrameResponse(frame_ack=acks.accepted(frame.frame_id, committed, lsn))
 
     async def chat(self, requests: AsyncIterator[Incoming], call: Call) -> AsyncGenerator[Outgoing, None]:
         """Hold a conversation: hello, welcome, replay, caught_up, live."""
@@ -164,7 +165,7 @@ class ChatService:
         before = attachment.sender
         sender = frames.Sender(before.actor, before.client_id, request.frame_id, observer=before.observer)
         committed = await intake.submit(attachment.session, self._replica.services.approvals, sender, request)
-        return acks.accepted(request.frame_id, committed)
+        return acks.accepted(request.frame_id, committed, await self._replica.behind_write(attachment.who))
 
     def _ephemeral(self, request: v1.ChatRequest, attachment: _Attachment) -> None:
         feed, session = attachment.feed, attachment.session

@@ -100,9 +100,8 @@ class HitlService:
         states = request.states or [v1.APPROVAL_STATE_PENDING]
         place = read_place(request.page_token, bound_to)
         who = principal(call)
-        page = await self._store.list_approvals(
-            query(who.tenant, request.filter, states=states, limit=limit + 1, before=place)
-        )
+        wanted = query(who.tenant, request.filter, states=states, limit=limit + 1, before=place)
+        page = await self._replica.read(call, lambda history: history.approvals.list_approvals(wanted))
         approvals = fitting([shown(listed.approval, who) for listed in page[:limit]])
         response = v1.ListApprovalsResponse(approvals=approvals)
         if len(page) > len(approvals):
@@ -117,6 +116,7 @@ class HitlService:
         reviewer = reviews.Reviewer(who.tenant, who.actor(v1.ACTOR_KIND_REVIEWER))
         await self._replica.may_decide(who, request.decision)
         await self._decide(reviewer, request.request_id, request.decision)
+        await self._replica.wrote(call)
         return v1.DecideApprovalResponse(approval=await self._get(who, request.decision.approval_id))
 
     async def _decide(self, reviewer: reviews.Reviewer, frame_id: str, decision: v1.ApprovalDecision) -> Committed:
@@ -262,7 +262,8 @@ class HitlService:
             if kind == "ping":
                 desk.answer(v1.HitlResponse(heartbeat=heartbeat(0, request.ping.nonce)))
             else:
-                ack = acks.accepted(request.frame_id, await self._commit(request, desk))
+                committed = await self._commit(request, desk)
+                ack = acks.accepted(request.frame_id, committed, await self._replica.behind_write(desk.who))
                 desk.answer(v1.HitlResponse(frame_ack=ack))
         except ServiceError as error:
             desk.answer(v1.HitlResponse(frame_ack=acks.rejected(request.frame_id, error)))

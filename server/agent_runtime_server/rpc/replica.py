@@ -3,10 +3,11 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import TypeVar
 
 from agent_runtime import v1
 from agent_runtime_server.core.errors import CallerError
@@ -16,10 +17,14 @@ from agent_runtime_server.engine.reviews import Reviews
 from agent_runtime_server.engine.session import Services
 from agent_runtime_server.rpc.access import require
 from agent_runtime_server.rpc.own_calls import refuse_own
-from agent_runtime_server.rpc.service import MAX_FRAME_BYTES
+from agent_runtime_server.rpc.positions import LSN, as_text, echoed
+from agent_runtime_server.rpc.service import MAX_FRAME_BYTES, Call
+from agent_runtime_server.stores.base import Histories, History
 
 PROTOCOL_VERSION = 1
 _LONGEST_RECONNECT_DELAY = 5.0  # seconds over which streams are spread that all have to come back elsewhere
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -31,6 +36,7 @@ class Replica:
     hub: Hub
     reviews: Reviews
     services: Services
+    histories: Histories
     tasks: asyncio.TaskGroup
     heartbeat_seconds: float
     client_idle_seconds: float
@@ -90,6 +96,21 @@ class Replica:
     def staying(self) -> bool:
         """Whether there are streams to wait for; a client that has half-closed is done, and acts on no farewell."""
         return any(not half_closed() for half_closed in self._streams.values())
+
+    async def behind_write(self, who: Principal) -> str:
+        """Note that somebody has just changed something; returns the position behind it, empty when none is needed."""
+        return as_text(await self.histories.wrote(f"{who.tenant}/{who.subject}"))
+
+    async def wrote(self, call: Call) -> None:
+        """Tell the caller of a unary RPC the position behind what it has just changed."""
+        position = await self.behind_write(call.principal)
+        if position:
+            call.trailing[LSN] = position
+
+    async def read(self, call: Call, ask: Callable[[History], Awaitable[T]]) -> T:
+        """Read a list or a page, where it holds at least what the caller has written."""
+        who = call.principal
+        return await self.histories.read(f"{who.tenant}/{who.subject}", echoed(call), ask)
 
     def refuse_draining(self) -> None:
         """Refuse a new stream while this replica shuts down."""

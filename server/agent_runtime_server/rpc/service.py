@@ -67,6 +67,8 @@ class Call:
     """Who calls."""
     stream: OpenStream = field(default_factory=OpenStream)
     """The stream of a streaming RPC, for whoever writes to it."""
+    trailing: dict[str, str] = field(default_factory=dict)
+    """Metadata that goes with the answer of a unary RPC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,7 @@ class _Edge:
             response: Outgoing = await self._behaviour(_accepted(request), call)
         except Exception as error:  # noqa: BLE001 # the seam: what passes here would be sent to the caller as text
             return await abort(context, self._failure(error, call), correlation_id=call.correlation_id)
+        context.set_trailing_metadata(tuple(call.trailing.items()))
         return response
 
     async def _stream(

@@ -11,7 +11,7 @@ from agent_runtime_server.rpc.pages import fingerprint, fitting, make_token, pag
 from agent_runtime_server.rpc.principal import Principal, principal
 from agent_runtime_server.rpc.replica import Replica
 from agent_runtime_server.rpc.service import Call
-from agent_runtime_server.stores.base import SessionQuery, SessionRow
+from agent_runtime_server.stores.base import History, SessionQuery, SessionRow
 
 
 class SessionService:
@@ -35,6 +35,7 @@ class SessionService:
             labels=request.labels,
         )
         session, created = await lifecycle.create(self._replica.services, wish)
+        await self._replica.wrote(call)
         return v1.CreateSessionResponse(session=session, created=created)
 
     async def get_session(self, request: v1.GetSessionRequest, call: Call) -> v1.GetSessionResponse:
@@ -42,10 +43,7 @@ class SessionService:
         return v1.GetSessionResponse(session=(await self._row(request.session_id, principal(call))).session)
 
     async def _row(self, session_id: str, who: Principal) -> SessionRow:
-        row = await self._log.row(who.tenant, session_id)
-        if row is None:
-            raise CallerError(v1.ERROR_REASON_SESSION_NOT_FOUND, f"there is no session {session_id}")
-        return row
+        return _found(await self._log.row(who.tenant, session_id), session_id)
 
     async def list_sessions(self, request: v1.ListSessionsRequest, call: Call) -> v1.ListSessionsResponse:
         """Return a page of the caller's sessions, newest first."""
@@ -58,7 +56,7 @@ class SessionService:
             states=request.states,
             labels=request.labels,
         )
-        rows = await self._log.list_sessions(query)
+        rows = await self._replica.read(call, lambda history: history.log.list_sessions(query))
         sessions = fitting([row.session for row in rows[:limit]])
         response = v1.ListSessionsResponse(sessions=sessions)
         if len(rows) > len(sessions):
@@ -85,6 +83,7 @@ class SessionService:
         )
         if row is None:
             raise invalid("session.etag", "etag.current", "the session has changed; read it again and use its etag")
+        await self._replica.wrote(call)
         return v1.UpdateSessionResponse(session=row.session)
 
     async def close_session(self, request: v1.CloseSessionRequest, call: Call) -> v1.CloseSessionResponse:
@@ -92,6 +91,7 @@ class SessionService:
         who = principal(call)
         session = await self._replica.hub.session(request.session_id, who.tenant)
         await lifecycle.close(session, request.reason, who.actor(v1.ACTOR_KIND_USER))
+        await self._replica.wrote(call)
         return v1.CloseSessionResponse(session=(await self._row(request.session_id, who)).session)
 
     async def fork_session(self, request: v1.ForkSessionRequest, call: Call) -> v1.ForkSessionResponse:
@@ -111,15 +111,26 @@ class SessionService:
             labels={},
         )
         session, created = await lifecycle.fork(self._replica.services, source, wish, at_seq)
+        await self._replica.wrote(call)
         return v1.ForkSessionResponse(session=session, created=created)
 
     async def list_session_events(self, request: v1.ListSessionEventsRequest, call: Call) -> bytes:
         """Return a page of the event log."""
-        who = principal(call)
-        session = (await self._row(request.session_id, who)).session
-        check_position(session.oldest_seq, session.head_seq, request.after_seq)
+        tenant, session_id, after_seq = principal(call).tenant, request.session_id, request.after_seq
         limit = page_size(request.page_size, 100, 1000)
-        events = await self._log.events(who.tenant, request.session_id, request.after_seq, limit)
-        if events and events[0].seq != request.after_seq + 1:  # compaction has overtaken this read
-            raise compacted(events[0].seq, session.head_seq)
-        return wire.event_page(events, request.after_seq, session.head_seq)
+
+        async def page(history: History) -> bytes:
+            session = _found(await history.log.row(tenant, session_id), session_id).session
+            check_position(session.oldest_seq, session.head_seq, after_seq)
+            events = await history.log.events(tenant, session_id, after_seq, limit)
+            if events and events[0].seq != after_seq + 1:  # compaction has overtaken this read
+                raise compacted(events[0].seq, session.head_seq)
+            return wire.event_page(events, after_seq, session.head_seq)
+
+        return await self._replica.read(call, page)
+
+
+def _found(row: SessionRow | None, session_id: str) -> SessionRow:
+    if row is None:
+        raise CallerError(v1.ERROR_REASON_SESSION_NOT_FOUND, f"there is no session {session_id}")
+    return row

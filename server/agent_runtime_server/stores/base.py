@@ -1,13 +1,15 @@
 """What the engine asks of its stores."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from agent_runtime import v1
 from agent_runtime_server.core.principal import Role
+
+T = TypeVar("T")
 
 
 class LeaseAction(IntEnum):
@@ -319,6 +321,26 @@ class ApprovalStore(Protocol):
 
     async def horizon(self) -> int:
         """Return a transaction number below which everything is committed or gone."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """One server's tables, of which only what reads may be asked."""
+
+    log: EventLog
+    approvals: ApprovalStore
+
+
+class Histories(Protocol):
+    """Where lists and pages are read: on any server that is as fresh as its caller must have it."""
+
+    async def wrote(self, caller: str) -> int:
+        """Note that a caller has just changed something; returns a position behind it, 0 when nobody needs one."""
+        ...
+
+    async def read(self, caller: str, position: int, ask: Callable[[History], Awaitable[T]]) -> T:
+        """Ask a server that has come as far as `position`, and as what the caller has written when that is 0."""
         ...
 
 

@@ -153,12 +153,14 @@ async def open_database(
     least_connections: int = 1,
     most_connections: int = 8,
     idle_seconds: float = 60,
+    answer_seconds: float | None = None,
     observer: Observer | None = None,
 ) -> AsyncIterator[Database]:
     """Connect to Postgres at `url` (TCP or unix socket) and close the pool in the end.
 
     The pool begins with `least_connections` (with 0 it opens although Postgres is away), grows with what is asked at
-    the same time, and closes what was idle for `idle_seconds` (0: never).
+    the same time, and closes what was idle for `idle_seconds` (0: never). An answer that takes longer than
+    `answer_seconds` is not waited for.
     """
     with mapped_errors():
         pool = await asyncpg.create_pool(
@@ -166,7 +168,7 @@ async def open_database(
             init_size=least_connections,
             min_size=0,  # else asyncpg warns with a traceback, again and again, while Postgres is away
             max_size=most_connections,
-            command_timeout=_ANSWER_SECONDS,
+            command_timeout=answer_seconds or _ANSWER_SECONDS,
             timeout=_ACQUIRE_SECONDS,
             max_inactive_connection_lifetime=idle_seconds,
             init=notice_dead_peers,

@@ -104,6 +104,6 @@ def _add(page: Page, other: Page) -> None:
 
 def _together(name: str, one: float, other: float) -> float:
     """Return what two values make: moments and facts do not add up."""
-    if name.endswith("_created") or name == "process_start_time_seconds":
+    if name.endswith(("_created", "_fit")) or name == "process_start_time_seconds":
         return min(one, other)
-    return max(one, other) if name.endswith("_info") else one + other
+    return max(one, other) if name.endswith(("_info", "_lag_seconds", "_lag_bytes")) else one + other

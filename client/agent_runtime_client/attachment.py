@@ -260,7 +260,8 @@ class Attachment(Generic[Up, Down]):
             await self._side.restarted(verdict.after_seq)
         self._refreshed = self._refreshed or isinstance(verdict, Refresh)
         delay = self._backoff.next_delay(verdict.asked_delay if isinstance(verdict, Retry) else None)
-        await self._side.disconnected(problem.describe(), delay)
+        if not isinstance(verdict, Restart):
+            await self._side.disconnected(problem.describe(), delay)
         await asyncio.sleep(delay)
         return None
 

@@ -93,5 +93,6 @@ class _Feed:
         if isinstance(verdict, Restart):
             self._cursor = Cursor(verdict.after_seq)
             self.request.after_seq = verdict.after_seq
+            self.request.resume_token = verdict.resume_token
         self._refreshed = self._refreshed or isinstance(verdict, Refresh)
         return self._backoff.next_delay(verdict.asked_delay if isinstance(verdict, Retry) else None)

@@ -36,9 +36,10 @@ class Refresh:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """Open another stream at the oldest event that is left."""
+    """Open another stream at the oldest event that is left; a feed over all sessions goes by the token."""
 
     after_seq: int
+    resume_token: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,4 +63,7 @@ def judge(problem: Problem, *, refreshed: bool = False) -> Verdict:
     oldest = problem.metadata.get("oldestSeq", "")
     if problem.reason == "SEQ_COMPACTED" and oldest.isascii() and oldest.isdigit():
         return Restart(max(int(oldest) - 1, 0))
+    token = problem.metadata.get("resumeToken", "")
+    if problem.reason == "SEQ_COMPACTED" and token:
+        return Restart(0, token)
     return GiveUp(call_failed(problem))

@@ -6,7 +6,7 @@ from agent_runtime import v1
 from agent_runtime_server.core.clock import from_nanos
 from agent_runtime_server.engine.appends import stored
 from agent_runtime_server.stores.base import StoredEvent
-from enginekit.stores import Stores, appending
+from enginekit.stores import TENANT, Stores, appending
 
 EVENTS_A_TURN = 5
 _TURNS_AN_APPEND = 200
@@ -38,9 +38,11 @@ def turns(session_id: str, head: int, count: int, text: str) -> Iterator[StoredE
         yield from turn(session_id, head + 1 + number * EVENTS_A_TURN, text)
 
 
-async def lengthen(stores: Stores, session_id: str, count: int, text: str = "again") -> None:
+async def lengthen(stores: Stores, session_id: str, count: int, text: str = "again", tenant: str = TENANT) -> None:
     """Append many turns to a session that is at rest."""
-    head = await stores.head(session_id)
+    row = await stores.log.row(tenant, session_id)
+    assert row is not None
+    head = row.session.head_seq
     while count:
         now = min(count, _TURNS_AN_APPEND)
         events = [*turns(session_id, head, now, text)]

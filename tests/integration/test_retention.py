@@ -10,6 +10,7 @@ import pytest
 from agent_runtime import v1
 from agent_runtime_server.core.errors import CallerError
 from agent_runtime_server.engine import lifecycle
+from agent_runtime_server.engine.compaction import Compactor
 from agent_runtime_server.engine.feed import Feed, Wanted
 from agent_runtime_server.engine.retention import SNAPSHOT_EVENTS, Keeper, Policy
 from agent_runtime_server.engine.session import Session
@@ -50,6 +51,10 @@ async def long(here: Replica) -> str:
 def keeper(at: Replica, **fields: Any) -> Keeper:
     plain: dict[str, Any] = {"keep_events": 100, "buried_after": NOTHING, "every": NOTHING}
     return Keeper(at.hub, at.stores.log, at.stores.retention, Policy(**plain | fields))
+
+
+async def compact(at: Replica, session_id: str, keep: int = 100) -> None:
+    await Compactor(at.stores.log, at.stores.retention, keep).compact(SessionName(TENANT, session_id))
 
 
 async def oldest(at: Replica, session_id: str) -> int:
@@ -127,7 +132,7 @@ class TestCompaction:
         self, here: Replica, there: Replica, long: str
     ) -> None:
         whole = await log(await here.session(long))
-        await keeper(here).compact_session(SessionName(TENANT, long))
+        await compact(here, long)
         assert await oldest(here, long) == len(whole) - 99
         assert await (await there.session(long)).load() == folded(whole)
         asked = await there.say(await there.session(long), "and now?")
@@ -151,13 +156,12 @@ class TestCompaction:
 
     async def test_of_two_replicas_at_it_none_spoils_it(self, here: Replica, there: Replica, long: str) -> None:
         whole = await log(await here.session(long))
-        name = SessionName(TENANT, long)
         session = await here.session(long)
         await asyncio.gather(
-            *(keeper(one, keep_events=50).compact_session(name) for one in (here, there, here)),
+            *(compact(one, long, keep=50) for one in (here, there, here)),
             *(here.say(session, "meanwhile") for _ in range(3)),
         )
-        await keeper(there, keep_events=50).compact_session(name)
+        await compact(there, long, keep=50)
         rest = await log(session)
         assert [event.seq for event in rest] == [*range(rest[0].seq, rest[-1].seq + 1)]
         assert rest[0].seq == await oldest(here, long) > len(whole) - 60
@@ -169,7 +173,7 @@ class TestCompaction:
         here.model.then(Answer(calls=(READ,)))
         asked = await here.say(session)
         await until(session, "tool_call_dispatched", after_seq=asked.seq)
-        await keeper(here, keep_events=1).compact_session(SessionName(TENANT, long))
+        await compact(here, long, keep=1)
         assert await oldest(here, long) == asked.seq
         [call] = (await session.load()).turn.open_calls  # type: ignore[union-attr]
         await here.result(session, call.call.call_id)
@@ -181,7 +185,7 @@ class TestCompaction:
         await until(session, "turn_finished")
         await lengthen(here.stores, session.session_id, 60)
         await session.refresh()
-        await keeper(here).compact_session(SessionName(TENANT, session.session_id))
+        await compact(here, session.session_id)
         again = await there.say(await there.session(session.session_id), frame_id="f-1")
         assert (again.seq, again.duplicate) == (first.seq, True)
 
@@ -192,7 +196,7 @@ class TestReaders:
         feed = session.follow(Wanted(0))
         items = aiter(feed)
         assert as_event(await anext(items)) is not None
-        await keeper(here).compact_session(SessionName(TENANT, long))
+        await compact(here, long)
         with refused("SEQ_COMPACTED", oldestSeq=str(await oldest(here, long)), headSeq=str(session.head_seq)):
             while True:
                 await anext(items)
@@ -201,7 +205,7 @@ class TestReaders:
         session = await here.session(long)
         cut = session.head_seq - 99
         feed = session.follow(Wanted(cut - 1))
-        await keeper(here).compact_session(SessionName(TENANT, long))
+        await compact(here, long)
         assert [event.seq for event in await read(feed)] == [*range(cut, session.head_seq + 1)]
 
 
@@ -209,7 +213,7 @@ class TestForks:
     @pytest.fixture
     async def source(self, here: Replica, long: str) -> v1.Session:
         """A session whose beginning is gone."""
-        await keeper(here).compact_session(SessionName(TENANT, long))
+        await compact(here, long)
         row = await here.stores.log.row(TENANT, long)
         assert row is not None
         return row.session

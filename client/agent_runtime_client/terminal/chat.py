@@ -99,7 +99,8 @@ async def attach(client: Client, session: v1.Session, workspace: Path) -> AsyncI
     journal = Journal.for_workspace(workspace, session_id=session.session_id)
     try:
         tools = LocalTools(workspace)
-        async with client.chat(session.session_id, executor=tools, journal=journal) as chat:
+        begin = max(session.oldest_seq - 1, 0)
+        async with client.chat(session.session_id, executor=tools, journal=journal, after_seq=begin) as chat:
             yield chat
     finally:
         journal.close()
@@ -135,6 +136,8 @@ def _approver(shot: OneShot, printer: Printer, target: str, options: ChatOptions
 async def _converse(client: Client, chat: Chat, session: v1.Session, options: ChatOptions) -> None:
     console = stdout_console()
     console.print(render.welcome(session, options.workspace, client.target), soft_wrap=True)
+    if (gone := render.beginning(session)) is not None:
+        console.print(gone, soft_wrap=True)
     screen = Screen(client, chat, options.workspace)
     await screen.run(switch_to=options.agent if options.session else "")
     console.print(render.farewell(session, options.command), soft_wrap=True)

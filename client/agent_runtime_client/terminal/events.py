@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Annotated
 
 from cyclopts import Parameter
+from rich.console import Console
 from rich.text import Text
 
 from agent_runtime import v1
@@ -32,8 +33,11 @@ def events(
 
     async def work(client: Client) -> int:
         console = stdout_console()
-        await client.get_session(session)
-        source = _followed(client, session, after) if follow else client.events(session, after_seq=after)
+        found = await client.get_session(session)
+        begin = max(after, found.oldest_seq - 1)
+        if begin > after and (gone := render.beginning(found)) is not None:
+            Console(stderr=True, highlight=False).print(gone, soft_wrap=True)
+        source = _followed(client, session, begin) if follow else client.events(session, after_seq=begin)
         async for event in source:
             if json:
                 print(event_json(event), flush=True)

@@ -155,6 +155,13 @@ def welcome(session: v1.Session, workspace: Path, target: str) -> Text:
     return text.append(f" on {target}, working in {workspace}\n  /help tells what there is", "dim")
 
 
+def beginning(session: v1.Session) -> Text | None:
+    """What is said of a history whose beginning is gone."""
+    if session.oldest_seq <= 1:
+        return None
+    return quiet(f"… what came before event {session.oldest_seq} is no longer kept")
+
+
 def farewell(session: v1.Session, command: str) -> Text:
     """The last line of a chat: the command that comes back to it."""
     return quiet(f"The session stays; go on with: {command} --session {session.session_id}")

@@ -2,6 +2,7 @@
 
 The bytes are a JSON text, and behind it the messages of the contract, each once: the text names them by their number.
 What several places of a state share, they share again afterwards: what the fold does to the one the other must see.
+Fields that do not count when states are compared are left out.
 """
 
 import json
@@ -87,7 +88,7 @@ class _Packer:
 
     def _fields(self, value: Any) -> _Json:
         return {_CLASS: type(value).__name__} | {
-            field.name: self.pack(getattr(value, field.name)) for field in fields(value)
+            field.name: self.pack(getattr(value, field.name)) for field in fields(value) if field.compare
         }
 
 

@@ -5,18 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import pytest
 from redis.asyncio import Redis
 
-from agent_runtime_server.embedded import embedded, scratch_state_dir
 from agent_runtime_server.stores.redis.bus import RedisBus
-
-
-@pytest.fixture(scope="session")
-async def redis_url() -> AsyncIterator[str]:
-    with scratch_state_dir() as state_dir:
-        async with embedded(state_dir, want_postgres=False) as servers:
-            yield servers.redis_url
 
 
 @asynccontextmanager

@@ -6,8 +6,10 @@ from contextlib import asynccontextmanager
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from agent_runtime_server.core.circuit import Rules
 from agent_runtime_server.core.errors import StoreUnavailable
 from agent_runtime_server.stores.redis.bus import RedisBus
+from agent_runtime_server.stores.redis.circuits import RedisCircuits
 
 
 class Cache:
@@ -19,6 +21,10 @@ class Cache:
     def bus(self, sender: str) -> RedisBus:
         """Return the line to the other replicas, under a name no other has."""
         return RedisBus(self._client, sender)
+
+    def circuits(self, rules: Rules) -> RedisCircuits:
+        """Return the circuit breakers that all replicas share."""
+        return RedisCircuits(self._client, rules)
 
     async def probe(self) -> None:
         """Raise StoreUnavailable unless Redis answers."""

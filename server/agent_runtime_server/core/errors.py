@@ -131,21 +131,37 @@ class StoreUnavailable(DependencyError):
 
 
 class ModelError(DependencyError):
-    """The model endpoint failed."""
+    """The model endpoint failed; `kind` says how, in a word that can be counted by."""
+
+    def __init__(
+        self,
+        reason: "v1.ErrorReason.ValueType",
+        message: str,
+        *,
+        kind: str,
+        retry_delay: timedelta | None = None,
+    ) -> None:
+        super().__init__(reason, message, retry_delay=retry_delay)
+        self.kind = kind
 
 
 class ModelUnavailable(ModelError):
     """The model endpoint did not answer properly; trying again may help."""
 
-    def __init__(self, message: str, *, retry_delay: timedelta | None = None) -> None:
-        super().__init__(v1.ERROR_REASON_MODEL_UNAVAILABLE, message, retry_delay=retry_delay)
+    def __init__(self, message: str, *, kind: str = "broken", retry_delay: timedelta | None = None) -> None:
+        super().__init__(v1.ERROR_REASON_MODEL_UNAVAILABLE, message, kind=kind, retry_delay=retry_delay)
+
+
+class ModelBrokeOff(ModelUnavailable):
+    """The answer broke off after some of it had been shown; what was shown is void."""
 
 
 class ModelRejected(ModelError):
-    """The model endpoint refused this very request; trying again will not help."""
+    """The model endpoint refused this very request; trying again will not help, but `elsewhere` it may."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(v1.ERROR_REASON_MODEL_REJECTED, message)
+    def __init__(self, message: str, *, kind: str = "rejected", elsewhere: bool = False) -> None:
+        super().__init__(v1.ERROR_REASON_MODEL_REJECTED, message, kind=kind)
+        self.elsewhere = elsewhere
 
 
 class Bug(ServiceError):

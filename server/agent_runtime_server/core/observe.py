@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from agent_runtime_server.core.circuit import Phase
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -37,6 +39,34 @@ class Observer(Protocol):
         ...
 
 
+class ModelObserver(Protocol):
+    """Told of calls to models; must be quick and must not raise."""
+
+    def model_called(self, model: str, status: str, seconds: float) -> None:
+        """A call ended: `ok`, `cancelled`, or what went wrong."""
+        ...
+
+    def model_retried(self, model: str, why: str) -> None:
+        """A call is made once more."""
+        ...
+
+    def model_replaced(self, model: str, by: str) -> None:
+        """Another model is asked instead."""
+        ...
+
+    def circuit_changed(self, endpoint: str, model: str, phase: Phase) -> None:
+        """A circuit opened, half opened or closed."""
+        ...
+
+    def turn_parked(self) -> None:
+        """A turn waits for a model."""
+        ...
+
+    def turn_resumed(self, seconds: float) -> None:
+        """A turn that was parked for so long goes on."""
+        ...
+
+
 class Nobody:
     """Counts nothing."""
 
@@ -50,4 +80,22 @@ class Nobody:
         """Ignore it."""
 
     def watch(self, name: str, text: str, value: Callable[[], float], **labels: str) -> None:
+        """Ignore it."""
+
+    def model_called(self, model: str, status: str, seconds: float) -> None:
+        """Ignore it."""
+
+    def model_retried(self, model: str, why: str) -> None:
+        """Ignore it."""
+
+    def model_replaced(self, model: str, by: str) -> None:
+        """Ignore it."""
+
+    def circuit_changed(self, endpoint: str, model: str, phase: Phase) -> None:
+        """Ignore it."""
+
+    def turn_parked(self) -> None:
+        """Ignore it."""
+
+    def turn_resumed(self, seconds: float) -> None:
         """Ignore it."""

@@ -61,8 +61,36 @@ class ModelAnswer:
     model: str
 
 
-class Model(Protocol):
-    """A model endpoint; it fails with ModelUnavailable or ModelRejected and nothing else."""
+class Hold(Enum):
+    """What holds a call up."""
+
+    RETRY = "retry"
+    THROTTLED = "throttled"
+    FALLBACK = "fallback"
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """A call is held up: why, for how long, and which call of which model follows."""
+
+    hold: Hold
+    reason: str
+    seconds: float
+    model: str
+    call_number: int
+
+
+Tell = Callable[[Delay], None]
+"""Called when a call is held up, before the wait."""
+
+
+class Endpoint(Protocol):
+    """One model endpoint; it fails with ModelUnavailable or ModelRejected and nothing else."""
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        ...
 
     async def answer(self, request: ModelRequest, sink: Sink | None = None) -> ModelAnswer:
         """Return the whole answer, having told `sink` of it piece by piece; cancelling ends the request."""
@@ -74,4 +102,24 @@ class Model(Protocol):
 
     async def aclose(self) -> None:
         """Close the connections."""
+        ...
+
+
+class Model(Protocol):
+    """What answers a request, by whatever endpoint can; it fails as an Endpoint does."""
+
+    async def answer(self, request: ModelRequest, sink: Sink | None = None, tell: Tell | None = None) -> ModelAnswer:
+        """Return the whole answer; raise ModelBrokeOff when `sink` was told of one that will not be ended."""
+        ...
+
+
+class Models(Model, Protocol):
+    """A Model that knows whether it is worth asking."""
+
+    def room(self, model: str) -> int:
+        """Return how many calls of a model may begin now without being turned away at once."""
+        ...
+
+    def on_change(self, changed: Callable[[], None]) -> None:
+        """Call `changed` when `room` may have grown."""
         ...

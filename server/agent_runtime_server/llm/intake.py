@@ -93,12 +93,13 @@ class Intake:
         try:
             self._events(self._parser.finish())
         except ModelUnavailable as cut:
-            raise ModelUnavailable("the model endpoint cut its answer off") from cut
+            raise ModelUnavailable("the model endpoint cut its answer off", kind="cut") from cut
         if not self.finished:
             raise ModelUnavailable(
                 "the model endpoint cut its answer off"
                 if self._assembler.begun
-                else "the model endpoint answered with something that is no completion; check the base URL"
+                else "the model endpoint answered with something that is no completion; check the base URL",
+                kind="cut",
             )
 
 

@@ -20,6 +20,7 @@ from agent_runtime_server.core.errors import ModelError, ModelRejected, ModelUna
 from agent_runtime_server.llm.base import ModelAnswer, ModelRequest, Sink
 from agent_runtime_server.llm.failures import status_failure
 from agent_runtime_server.llm.intake import Intake
+from agent_runtime_server.llm.profile import Profile
 from agent_runtime_server.llm.transport import Pour, StreamingTransport
 
 _CONNECT_SECONDS: Final = 10.0
@@ -42,9 +43,12 @@ class OpenAiModel:
         first_token_seconds: float,
         idle_seconds: float,
         window_seconds: float = 0,
+        profile: Profile | None = None,
     ) -> None:
         url = _checked_url(base_url)
+        self.address = url.netloc.decode("ascii").rpartition("@")[2] + url.path.removesuffix("/v1").rstrip("/")
         self._completions, self._models = httpx.URL(f"{url}/chat/completions"), httpx.URL(f"{url}/models")
+        self._profile = profile or Profile()
         self._key = _checked_key(api_key)
         self._first_token_seconds = first_token_seconds
         self._idle_seconds = idle_seconds
@@ -63,7 +67,7 @@ class OpenAiModel:
                 if not timer.expired():
                     raise
                 if not intake.finished:
-                    raise ModelUnavailable(self._silence(intake)) from error
+                    raise ModelUnavailable(self._silence(intake), kind="timeout") from error
             return intake.answer(request.model)
 
     async def probe(self) -> None:
@@ -73,7 +77,9 @@ class OpenAiModel:
                 async with asyncio.timeout(_PROBE_SECONDS):
                     await self._list_models()
             except TimeoutError as error:
-                raise ModelUnavailable(f"the model endpoint did not answer in {_PROBE_SECONDS:g} s") from error
+                raise ModelUnavailable(
+                    f"the model endpoint did not answer in {_PROBE_SECONDS:g} s", kind="timeout"
+                ) from error
             except ModelRejected as error:
                 raise ModelUnavailable(str(error)) from error
 
@@ -82,7 +88,7 @@ class OpenAiModel:
         await self._transport.aclose()
 
     async def _receive(self, request: ModelRequest, intake: Intake, sink: Sink | None, timer: asyncio.Timeout) -> None:
-        body = orjson.dumps(_payload(request), default=_plain)
+        body = orjson.dumps(self._profile.payload(request), default=_plain)
         async with self._answering("POST", self._completions, body) as response:
             if response.status_code != httpx.codes.OK:
                 raise await _refusal(response)
@@ -165,33 +171,14 @@ class OpenAiModel:
         except ModelError as error:
             raise self._without_key(error) from error.__cause__
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise ModelUnavailable("the model endpoint cannot be reached") from error
+            raise ModelUnavailable("the model endpoint cannot be reached", kind="connect") from error
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, aiohttp.ClientError, OSError) as error:
             raise ModelUnavailable("the connection to the model endpoint broke") from error
 
     def _without_key(self, error: ModelError) -> ModelError:
-        if not self._key or self._key not in str(error):
-            return error
-        text = str(error).replace(self._key, "***")
-        if isinstance(error, ModelRejected):
-            return ModelRejected(text)
-        return ModelUnavailable(text, retry_delay=error.retry_delay)
-
-
-def _payload(request: ModelRequest) -> dict[str, object]:
-    payload: dict[str, object] = {
-        "model": request.model,
-        "messages": request.messages,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-    if request.tools:
-        payload["tools"] = request.tools
-    if request.temperature is not None:
-        payload["temperature"] = request.temperature
-    if request.max_output_tokens is not None:
-        payload["max_tokens"] = request.max_output_tokens
-    return payload
+        if self._key and self._key in str(error):
+            error.args = (str(error).replace(self._key, "***"),)
+        return error
 
 
 def _plain(value: object) -> object:
@@ -211,7 +198,7 @@ async def _refusal(response: httpx.Response) -> ModelError:
                 break
     except (httpx.HTTPError, aiohttp.ClientError, OSError):
         body.clear()  # the status alone says enough
-    return status_failure(response.status_code, bytes(body[:_LONGEST_REFUSAL]), response.headers.get("retry-after"))
+    return status_failure(response.status_code, bytes(body[:_LONGEST_REFUSAL]), response.headers)
 
 
 def _headers(url: httpx.URL, key: str | None) -> httpx.Headers:

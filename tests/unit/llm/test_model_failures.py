@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from agent_runtime_server.core.errors import ModelRejected, ModelUnavailable
-from agent_runtime_server.llm.failures import reported_failure, retry_delay, status_failure
+from agent_runtime_server.llm.failures import asked_wait, reported_failure, retry_delay, status_failure
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 
@@ -17,7 +17,7 @@ def test_a_refusal_of_the_request_itself(status: int) -> None:
 
 @pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504, 529])
 def test_a_refusal_worth_another_try(status: int) -> None:
-    failure = status_failure(status, b"", "3")
+    failure = status_failure(status, b"", {"retry-after": "3"})
     assert isinstance(failure, ModelUnavailable)
     assert failure.retry_delay == timedelta(seconds=3)
 
@@ -64,6 +64,39 @@ def test_a_long_body_is_cut() -> None:
 def test_the_wait_asked_for(header: str | None, seconds: float | None) -> None:
     expected = None if seconds is None else timedelta(seconds=seconds)
     assert retry_delay(header, NOW) == expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"retry-after": "9", "x-ratelimit-reset-requests": "1s"}, 9),
+        ({"x-ratelimit-reset-requests": "1m3.5s"}, 63.5),
+        ({"x-ratelimit-reset-requests": "120ms", "x-ratelimit-reset-tokens": "6m0s"}, 360),
+        ({"x-ratelimit-reset-requests": "1s", "x-ratelimit-remaining-requests": "0",
+          "x-ratelimit-reset-tokens": "1h", "x-ratelimit-remaining-tokens": "500"}, 1),
+        ({"x-ratelimit-reset-tokens": "12"}, 12),
+        ({"x-ratelimit-reset-tokens": "2026-11-22T12:00:30Z"}, 30),
+        ({"x-ratelimit-reset-tokens": "soon"}, None),
+    ],
+)  # fmt: skip
+def test_the_wait_that_headers_ask_for(headers: dict[str, str], seconds: float | None) -> None:
+    assert asked_wait(headers, NOW) == (None if seconds is None else timedelta(seconds=seconds))
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "elsewhere"),
+    [
+        (400, b"", False), (401, b"", True), (404, b"", True), (302, b"", True), (413, b"", True),
+        (400, b'{"error": {"code": "context_length_exceeded", "message": "too long"}}', True),
+        (400, b'{"error": {"message": "bad tool"}}', False),
+    ],
+)  # fmt: skip
+def test_what_another_endpoint_may_take(status: int, body: bytes, elsewhere: bool) -> None:
+    failure = status_failure(status, body)
+    assert isinstance(failure, ModelRejected)
+    assert failure.elsewhere == elsewhere
 
 
 def test_a_chunk_without_an_error_reports_none() -> None:

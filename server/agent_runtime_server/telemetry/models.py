@@ -1,0 +1,67 @@
+"""Metrics of the calls to models."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from agent_runtime_server.core.circuit import Phase
+
+_CALL_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
+_PARKED_SECONDS = (1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+_PHASES = {Phase.CLOSED: 0, Phase.HALF_OPEN: 1, Phase.OPEN: 2}
+
+
+class ModelMetrics:
+    """Implements core.observe.ModelObserver."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        ours = "agent_runtime_"
+        self._calls = Counter(f"{ours}llm_requests", "Calls to models.", ["model", "status"], registry=registry)
+        self._call_seconds = Histogram(
+            f"{ours}llm_request_duration_seconds",
+            "Time of a call.",
+            ["model"],
+            buckets=_CALL_SECONDS,
+            registry=registry,
+        )
+        self._retries = Counter(f"{ours}llm_retries", "Calls made once more.", ["model", "reason"], registry=registry)
+        self._fallbacks = Counter(
+            f"{ours}llm_fallbacks", "Steps for which another model was asked.", ["model", "by"], registry=registry
+        )
+        self._circuit = Gauge(
+            f"{ours}llm_circuit_state", "0 closed, 1 half open, 2 open.", ["endpoint", "model"], registry=registry
+        )
+        self._circuit_changes = Counter(
+            f"{ours}llm_circuit_changes", "Changes of a circuit.", ["endpoint", "model", "to"], registry=registry
+        )
+        self._parked = Counter(f"{ours}turns_parked", "Turns that began to wait for a model.", registry=registry)
+        self._resumed = Histogram(
+            f"{ours}turn_parked_seconds",
+            "How long turns waited for a model.",
+            buckets=_PARKED_SECONDS,
+            registry=registry,
+        )
+
+    def model_called(self, model: str, status: str, seconds: float) -> None:
+        """Count a call to a model."""
+        self._calls.labels(model, status).inc()
+        self._call_seconds.labels(model).observe(seconds)
+
+    def model_retried(self, model: str, why: str) -> None:
+        """Count a call that is made once more."""
+        self._retries.labels(model, why).inc()
+
+    def model_replaced(self, model: str, by: str) -> None:
+        """Count that another model is asked instead."""
+        self._fallbacks.labels(model, by).inc()
+
+    def circuit_changed(self, endpoint: str, model: str, phase: Phase) -> None:
+        """Show the phase of a circuit, and count its changes."""
+        self._circuit.labels(endpoint, model).set(_PHASES[phase])
+        self._circuit_changes.labels(endpoint, model, phase.value).inc()
+
+    def turn_parked(self) -> None:
+        """Count a turn that waits for a model."""
+        self._parked.inc()
+
+    def turn_resumed(self, seconds: float) -> None:
+        """Count a turn that waits no longer."""
+        self._resumed.observe(seconds)

@@ -16,8 +16,9 @@ from agent_runtime import v1
 from agent_runtime_server.agents.registry import builtin
 from agent_runtime_server.core.errors import StoreUnavailable
 from agent_runtime_server.core.ids import new_id
-from agent_runtime_server.core.observe import Observer
+from agent_runtime_server.core.observe import ModelObserver, Observer
 from agent_runtime_server.core.settings import Settings
+from agent_runtime_server.endpoints import open_model
 from agent_runtime_server.engine.hub import Hub, Timing
 from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.retention import Keeper, Policy
@@ -26,8 +27,8 @@ from agent_runtime_server.engine.runner import Performer
 from agent_runtime_server.engine.session import Services
 from agent_runtime_server.entrance import entrance, listen, options
 from agent_runtime_server.ground import Place, mock_model_url, store_urls
-from agent_runtime_server.llm.base import Model
-from agent_runtime_server.llm.openai import OpenAiModel
+from agent_runtime_server.llm.base import Models
+from agent_runtime_server.llm.resilient import Resilient
 from agent_runtime_server.rpc.agents import AgentService
 from agent_runtime_server.rpc.chat import ChatService
 from agent_runtime_server.rpc.drain import drain
@@ -50,6 +51,7 @@ from agent_runtime_server.stores.postgres.keys import PostgresKeys
 from agent_runtime_server.stores.postgres.leases import PostgresLeases, Presence, announce
 from agent_runtime_server.stores.postgres.log import PostgresLog
 from agent_runtime_server.stores.postgres.migrations import migrate
+from agent_runtime_server.stores.postgres.parked import PostgresParkedTurns
 from agent_runtime_server.stores.postgres.replicas import Replica as DatabaseReplica
 from agent_runtime_server.stores.postgres.replicas import name_of
 from agent_runtime_server.stores.postgres.retention import PostgresRetention
@@ -57,6 +59,7 @@ from agent_runtime_server.stores.postgres.writer import Writer
 from agent_runtime_server.stores.redis import Cache, open_cache
 from agent_runtime_server.stores.redis.bus import RedisBus
 from agent_runtime_server.telemetry.metrics import Metrics, served
+from agent_runtime_server.telemetry.models import ModelMetrics
 
 _log = structlog.get_logger(__name__)
 
@@ -81,6 +84,7 @@ class Stores:
     log: PostgresLog
     approvals: PostgresApprovals
     leases: PostgresLeases
+    parked: PostgresParkedTurns
     presence: Presence
     clock: DatabaseClock
     retention: PostgresRetention
@@ -101,12 +105,21 @@ async def running(settings: Settings, place: Place, hurry: asyncio.Event) -> Asy
     async with AsyncExitStack() as stack:
         metrics = Metrics()
         stores = await _open_stores(stack, settings, metrics)
-        model, notices = await _open_model(stack, settings, place.mock_url)
+        calls = ModelMetrics(metrics.registry)
+        model_url = settings.llm_base_url
+        notices: tuple[str, ...] = ()
+        if model_url is None:
+            model_url, notices = place.mock_url or await mock_model_url(stack), (MOCK_NOTICE,)
+            _log.warning(MOCK_NOTICE)
+        model = open_model(stack, settings, model_url, stores.cache.circuits, calls)
         gate = await stack.enter_async_context(entrance(settings, PostgresKeys(stores.database)))
         async with asyncio.TaskGroup() as tasks:
-            replica = _replica(settings, stores, model, notices, tasks)
+            replica = _replica(settings, stores, model, notices, tasks, calls)
             metrics.watch("open_streams", "Streams of chats, reviewers and feeds.", lambda: replica.streams)
             metrics.watch("active_sessions", "Sessions with a running step.", lambda: replica.hub.active_sessions)
+            metrics.watch(
+                "parked_turns", "Turns that wait for a model, on any replica.", lambda: replica.hub.parking.count
+            )
             metrics_host = "127.0.0.1" if place.is_worker else place.host
             metrics_port = stack.enter_context(served(metrics.registry, metrics_host, place.metrics_port))
             health, prober = _health(stores, model, replica)
@@ -117,6 +130,7 @@ async def running(settings: Settings, place: Place, hurry: asyncio.Event) -> Asy
                 tasks.create_task(stores.clock.run(), name="clock"),
                 tasks.create_task(stores.histories.run(), name="database replicas"),
                 tasks.create_task(_keep_presence(stores.presence, replica.hub), name="presence"),
+                tasks.create_task(model.run(), name="circuits"),
                 tasks.create_task(replica.hub.run(), name="hub"),
                 tasks.create_task(replica.reviews.run(), name="reviews"),
                 tasks.create_task(_keeper(settings, stores, replica).run(), name="retention"),
@@ -124,7 +138,7 @@ async def running(settings: Settings, place: Place, hurry: asyncio.Event) -> Asy
                 tasks.create_task(gate.streams.run(), name="credentials of streams"),
             ]
             dependencies = _dependencies(prober, stores.histories)
-            server = _server(settings, place, replica, gate, health, dependencies)
+            server = _server(settings, place, replica, gate, health, dependencies, model)
             bound = listen(server, settings, place.host, place.port)
             await prober.probe_all()
             await server.start()
@@ -165,6 +179,7 @@ async def _open_stores(stack: AsyncExitStack, settings: Settings, observer: Obse
         log,
         approvals,
         PostgresLeases(database, presence, lease),
+        PostgresParkedTurns(database),
         presence,
         clock,
         PostgresRetention(database),
@@ -193,27 +208,13 @@ async def _open_replicas(
     return replicas
 
 
-async def _open_model(stack: AsyncExitStack, settings: Settings, mock_url: str | None) -> tuple[Model, tuple[str, ...]]:
-    """Return the model and what clients are to be told about it."""
-    base_url = settings.llm_base_url
-    notices: tuple[str, ...] = ()
-    if base_url is None:
-        base_url, notices = mock_url or await mock_model_url(stack), (MOCK_NOTICE,)
-        _log.warning(MOCK_NOTICE)
-    key = settings.llm_api_key.get_secret_value() if settings.llm_api_key is not None else None
-    model = OpenAiModel(
-        base_url,
-        key,
-        first_token_seconds=settings.llm_first_token_seconds,
-        idle_seconds=settings.llm_idle_seconds,
-        window_seconds=settings.stream_window_ms / 1000,
-    )
-    stack.push_async_callback(model.aclose)
-    return model, notices
-
-
 def _replica(
-    settings: Settings, stores: Stores, model: Model, notices: tuple[str, ...], tasks: asyncio.TaskGroup
+    settings: Settings,
+    stores: Stores,
+    model: Models,
+    notices: tuple[str, ...],
+    tasks: asyncio.TaskGroup,
+    observer: ModelObserver,
 ) -> Replica:
     reviews = Reviews(stores.approvals)
     services = Services(
@@ -226,7 +227,7 @@ def _replica(
         bus=stores.bus,
         committed=reviews.committed,
     )
-    performer = Performer(model, services, settings.stream_window_ms / 1000)
+    performer = Performer(model, services, settings.stream_window_ms / 1000, observer)
     timing = Timing(
         lease_seconds=settings.lease_seconds,
         heartbeat_seconds=settings.heartbeat_seconds,
@@ -236,7 +237,7 @@ def _replica(
     return Replica(
         replica_id=f"{socket.gethostname()}:{os.getpid()}",
         version=version("agent-runtime"),
-        hub=Hub(performer, stores.leases, timing),
+        hub=Hub(performer, stores.leases, stores.parked, timing),
         reviews=reviews,
         services=services,
         histories=stores.histories,
@@ -267,10 +268,11 @@ def _limits(settings: Settings) -> Limits:
         turn_seconds=settings.turn_seconds,
         turn_steps=settings.turn_steps,
         turn_handoffs=settings.turn_handoffs,
+        park_seconds=settings.llm_park_seconds,
     )
 
 
-def _services(replica: Replica, dependencies: Dependencies) -> dict[str, object]:
+def _services(replica: Replica, dependencies: Dependencies, model: Resilient) -> dict[str, object]:
     """Return every service by its full name."""
     implementations = (
         ChatService(replica),
@@ -278,12 +280,12 @@ def _services(replica: Replica, dependencies: Dependencies) -> dict[str, object]
         SessionService(replica),
         EventService(replica),
         AgentService(replica),
-        SystemService(replica, dependencies),
+        SystemService(replica, dependencies, lambda: model.breakers),
     )
     return dict(zip(SERVICES, implementations, strict=True))
 
 
-def _health(stores: Stores, model: Model, replica: Replica) -> tuple[Health, Prober]:
+def _health(stores: Stores, model: Resilient, replica: Replica) -> tuple[Health, Prober]:
     health = Health(SERVICES)
     probes: dict[str, Callable[[], Awaitable[None]]] = {
         "postgres": stores.database.probe,
@@ -308,10 +310,16 @@ def _dependencies(prober: Prober, histories: PostgresHistories) -> Dependencies:
 
 
 def _server(
-    settings: Settings, place: Place, replica: Replica, gate: Gate, health: Health, dependencies: Dependencies
+    settings: Settings,
+    place: Place,
+    replica: Replica,
+    gate: Gate,
+    health: Health,
+    dependencies: Dependencies,
+    model: Resilient,
 ) -> grpc.aio.Server:
     server = grpc.aio.server(options=options(settings, shares_port=place.is_worker))
-    ours = [handlers(name, service, gate=gate) for name, service in _services(replica, dependencies).items()]
+    ours = [handlers(name, service, gate=gate) for name, service in _services(replica, dependencies, model).items()]
     reflection = Reflection((*SERVICES, "grpc.health.v1.Health"))
     server.add_generic_rpc_handlers((*ours, health.handler(), *reflection.handlers()))
     return server

@@ -3,11 +3,12 @@
 import asyncio
 import json
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent_runtime import v1
 from agent_runtime_server.core.errors import ModelError
-from agent_runtime_server.llm.base import Channel, Delta, ModelAnswer, ModelRequest, RequestedCall, Sink
+from agent_runtime_server.llm.base import Channel, Delta, ModelAnswer, ModelRequest, RequestedCall, Sink, Tell
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,15 @@ class Scripted:
         self.held = asyncio.Event()
         self.go = asyncio.Event()
         self.aborted = 0
+        self.free = 1000
+        self._listeners: list[Callable[[], None]] = []
         self._answers: deque[Answer] = deque()
 
     def then(self, *answers: Answer | ModelError) -> None:
         """Put answers behind those that are still to come."""
         self._answers += [Answer(error=one) if isinstance(one, Exception) else one for one in answers]
 
-    async def answer(self, request: ModelRequest, sink: Sink | None = None) -> ModelAnswer:
+    async def answer(self, request: ModelRequest, sink: Sink | None = None, tell: Tell | None = None) -> ModelAnswer:
         """Give the next answer."""
         self.requests.append(request)
         answer = self._answers.popleft() if self._answers else Answer("done")
@@ -57,8 +60,16 @@ class Scripted:
         finally:
             self.held.clear()
 
-    async def probe(self) -> None:
-        """Answer."""
+    def room(self, model: str) -> int:
+        """Return how many calls may begin now."""
+        return self.free
 
-    async def aclose(self) -> None:
-        """Close nothing."""
+    def on_change(self, changed: Callable[[], None]) -> None:
+        """Call `changed` from `come_back`."""
+        self._listeners.append(changed)
+
+    def come_back(self) -> None:
+        """Let calls through."""
+        self.free = 1000
+        for listener in self._listeners:
+            listener()

@@ -113,7 +113,7 @@ async def replica(
             committed=lambda _events: None,
             bus=bus or Alone(),
         )
-        hub = Hub(Performer(model, services, 0), stores.leases, timing)
+        hub = Hub(Performer(model, services, 0), stores.leases, stores.parked, timing)
         running = group.create_task(hub.run()) if runs else None
         yield Replica(stores, services, model, clock, hub)
         if running is not None:

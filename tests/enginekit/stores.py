@@ -26,6 +26,7 @@ from agent_runtime_server.stores.postgres.approvals import PostgresApprovals
 from agent_runtime_server.stores.postgres.database import Database, open_database
 from agent_runtime_server.stores.postgres.leases import PostgresLeases, Presence, announce
 from agent_runtime_server.stores.postgres.log import PostgresLog
+from agent_runtime_server.stores.postgres.parked import PostgresParkedTurns
 from agent_runtime_server.stores.postgres.queue import Bounds
 from agent_runtime_server.stores.postgres.retention import PostgresRetention
 from agent_runtime_server.stores.postgres.writer import Writer
@@ -61,6 +62,7 @@ class Stores:
     log: PostgresLog
     approvals: PostgresApprovals
     leases: PostgresLeases
+    parked: PostgresParkedTurns
     retention: PostgresRetention
     batches: Batches
     writing: "asyncio.Task[None]"
@@ -100,8 +102,9 @@ async def opened(
         writing = group.create_task(writer.run())
         log, approvals = PostgresLog(database, writer, replica), PostgresApprovals(database)
         leases = PostgresLeases(database, presence, lease)
+        parked = PostgresParkedTurns(database)
         retention = PostgresRetention(database)
-        yield Stores(database, commits, presence, writer, log, approvals, leases, retention, batches, writing)
+        yield Stores(database, commits, presence, writer, log, approvals, leases, parked, retention, batches, writing)
         writing.cancel()
 
 

@@ -77,7 +77,7 @@ class Requests:
 def begin(store: Store, tasks: asyncio.TaskGroup, *frames: v1.HitlRequest) -> tuple[Replica, Any]:
     reviews = Reviews(store)  # type: ignore[arg-type]
     services: Any = type("Services", (), {"approvals": store, "leaving": asyncio.Event()})()
-    hub = Hub(Performer(Scripted(), services, 0), None, Timing())  # type: ignore[arg-type]
+    hub = Hub(Performer(Scripted(), services, 0), None, None, Timing())  # type: ignore[arg-type]
     histories = PostgresHistories(None, History(None, store), (), Alone(), Nobody())  # type: ignore[arg-type]
     replica = Replica("r", "0", hub, reviews, services, histories, tasks, 15, 90)
     hello = v1.HitlRequest(hello=v1.HitlHello(client_id="c", protocol_version=1))

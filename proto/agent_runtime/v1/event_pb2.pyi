@@ -665,6 +665,7 @@ class TurnLimits(message.Message):
     CALL_SLACK_FIELD_NUMBER: builtins.int
     APPROVAL_TIMEOUT_FIELD_NUMBER: builtins.int
     APPROVAL_TIMEOUT_ACTION_FIELD_NUMBER: builtins.int
+    PARK_TIMEOUT_FIELD_NUMBER: builtins.int
     steps: builtins.int
     """Most model steps."""
     handoffs: builtins.int
@@ -675,7 +676,7 @@ class TurnLimits(message.Message):
     """What happens to an approval that nobody decides in time."""
     @builtins.property
     def turn_timeout(self) -> duration_pb2.Duration:
-        """Longest turn; time spent waiting for humans is not counted."""
+        """Longest turn; time spent waiting for humans and for model endpoints is not counted."""
 
     @builtins.property
     def cancel_grace(self) -> duration_pb2.Duration:
@@ -693,6 +694,10 @@ class TurnLimits(message.Message):
     def approval_timeout(self) -> duration_pb2.Duration:
         """Time to decide an approval."""
 
+    @builtins.property
+    def park_timeout(self) -> duration_pb2.Duration:
+        """Longest time in all that it may wait for model endpoints."""
+
     def __init__(
         self,
         *,
@@ -705,10 +710,11 @@ class TurnLimits(message.Message):
         call_slack: duration_pb2.Duration | None = ...,
         approval_timeout: duration_pb2.Duration | None = ...,
         approval_timeout_action: approval_pb2.ApprovalTimeoutAction.ValueType = ...,
+        park_timeout: duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["approval_timeout", b"approval_timeout", "call_slack", b"call_slack", "call_timeout", b"call_timeout", "cancel_grace", b"cancel_grace", "turn_timeout", b"turn_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["approval_timeout", b"approval_timeout", "call_slack", b"call_slack", "call_timeout", b"call_timeout", "cancel_grace", b"cancel_grace", "park_timeout", b"park_timeout", "turn_timeout", b"turn_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["approval_timeout", b"approval_timeout", "approval_timeout_action", b"approval_timeout_action", "call_slack", b"call_slack", "call_timeout", b"call_timeout", "calls_per_step", b"calls_per_step", "cancel_grace", b"cancel_grace", "handoffs", b"handoffs", "steps", b"steps", "turn_timeout", b"turn_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["approval_timeout", b"approval_timeout", "approval_timeout_action", b"approval_timeout_action", "call_slack", b"call_slack", "call_timeout", b"call_timeout", "calls_per_step", b"calls_per_step", "cancel_grace", b"cancel_grace", "handoffs", b"handoffs", "park_timeout", b"park_timeout", "steps", b"steps", "turn_timeout", b"turn_timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,7 +8,7 @@ from agent_runtime_server.agents.definition import Agent
 from agent_runtime_server.agents.prompt import messages, tool_definitions
 from agent_runtime_server.agents.wire_names import wire_name
 from agent_runtime_server.core.transcript import Entry
-from agent_runtime_server.llm.base import Model, ModelAnswer, ModelRequest, Sink
+from agent_runtime_server.llm.base import Model, ModelAnswer, ModelRequest, Sink, Tell
 from agent_runtime_server.tools import catalogue
 
 
@@ -37,6 +37,7 @@ async def take_step(
     *,
     default_model: str,
     sink: Sink | None,
+    tell: Tell | None = None,
     others: Sequence[Agent] = (),
 ) -> ModelAnswer:
     """Ask the model what the agent does next; `others` are the agents it may hand over to."""
@@ -46,7 +47,7 @@ async def take_step(
         messages=messages(agent, transcript, others=others),
         tools=tool_definitions(given),
     )
-    return _with_our_names(await model.answer(request, sink), given)
+    return _with_our_names(await model.answer(request, sink, tell), given)
 
 
 def _with_our_names(answer: ModelAnswer, specs: Iterable[v1.ToolSpec]) -> ModelAnswer:

@@ -51,6 +51,15 @@ class Settings(BaseSettings):
     llm_base_url: str | None = Field(None, description="an OpenAI-compatible endpoint, ending in /v1")
     llm_api_key: SecretStr | None = Field(None, description="sent to it as a bearer token")
     llm_model: str = Field("default", description="model of agents that name none")
+    llm_profile: str = Field("", description="what the endpoint declares of itself, as in llm_fallback_models")
+    llm_fallback_models: str = Field(
+        "", description="models to ask in order when it fails: model[@url][;option=value…]"
+    )
+    llm_calls: int = Field(5, gt=0, description="most calls of one model in a step")
+    llm_retry_seconds: float = Field(120, ge=0, description="how long a step goes on calling one model")
+    llm_park_seconds: float = Field(1800, ge=0, description="how long a turn waits for models in all; 0 fails at once")
+    breaker_failures: int = Field(5, gt=0, description="failed calls in a row after which a model is left alone")
+    breaker_open_seconds: float = Field(60, gt=0, description="and for how long at most")
     llm_first_token_seconds: float = Field(60, gt=0, description="longest wait for the first token")
     llm_idle_seconds: float = Field(60, gt=0, description="longest silence after it")
 

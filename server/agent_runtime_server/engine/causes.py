@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent_runtime import v1
-from agent_runtime_server.core.errors import ServiceError
+from agent_runtime_server.core.errors import ModelUnavailable, ServiceError
 from agent_runtime_server.engine import frames, settle, steps
 from agent_runtime_server.engine.draft import Draft
 from agent_runtime_server.engine.turn import Route, State, TakeStep, next_effect
@@ -162,7 +162,8 @@ def _failed(state: State, window: Window) -> Cause | None:
     error = next((one.turn_finished.error for one in window if one.HasField("turn_finished")), None)
     if error is None:
         return None
-    if error.reason == _Recorded.timeout:
+    parked = state.turn is not None and state.turn.parked is not None
+    if parked or error.reason == _Recorded.timeout:
         return Cause("a deadline passes", settle.due)
     if next_effect(state) is None:
         return None
@@ -187,6 +188,14 @@ class _Recorded(ServiceError):
         return self._error
 
 
+class _Unavailable(ModelUnavailable):
+    """The failure of every model as the log has it."""
+
+    def __init__(self, error: v1.Error) -> None:
+        delay = error.retry_delay.ToTimedelta() if error.HasField("retry_delay") else None
+        super().__init__(error.message, retry_delay=delay)
+
+
 def _closed(_state: State, window: Window) -> Cause | None:
     event = next((one for one in window if one.HasField("session_closed")), None)
     if event is None:
@@ -207,7 +216,17 @@ def _turn_cancel_requested(state: State, window: Window) -> Cause:
 
 def _turn_recovered(_state: State, window: Window) -> Cause:
     cause = window.first.turn_recovered.cause
+    if cause == v1.TurnRecovered.CAUSE_MODEL_RETRY:
+        failure = _Unavailable(next(window.behind(), v1.SessionEvent()).turn_parked.error)
+        return Cause("the model's answer breaks off", lambda draft: steps.broke_off(draft, failure))
     return Cause("another server takes over", lambda draft: steps.recovered(draft, cause))
+
+
+def _turn_parked(state: State, window: Window) -> Cause | None:
+    if not isinstance(next_effect(state), TakeStep):
+        return None
+    failure = _Unavailable(window.first.turn_parked.error)
+    return Cause("no model answers", lambda draft: steps.unavailable(draft, failure))
 
 
 def _agent_handoff(state: State, window: Window) -> Cause | None:
@@ -241,7 +260,7 @@ def _assistant_message(state: State, window: Window) -> Cause | None:
         RequestedCall(_as_written(call.tool_name, refusals.get(call.call_id, ""), offered), call.arguments_json)
         for call in calls
     )
-    answer = ModelAnswer(_text(message.parts), _text(message.reasoning), requested, message.usage, "", "")
+    answer = ModelAnswer(_text(message.parts), _text(message.reasoning), requested, message.usage, "", message.model)
     ids = _StepIds(message.message_id, [call.call_id for call in calls])
 
     def decide(draft: Draft) -> None:
@@ -315,6 +334,8 @@ _CAUSES: Final[Mapping[str, Callable[[State, Window], Cause | None]]] = {
     "turn_finished": _turn_finished,
     "turn_cancel_requested": _turn_cancel_requested,
     "turn_recovered": _turn_recovered,
+    "turn_parked": _turn_parked,
+    "turn_resumed": lambda _state, _window: Cause("a model is back", settle.resume),
     "agent_handoff": _agent_handoff,
     "routing_decided": _routing_decided,
     "assistant_message": _assistant_message,

@@ -112,13 +112,13 @@ class Draft:
     def finish(self, state: "v1.TurnState.ValueType", error: v1.Error | None = None) -> None:
         """End the running turn, all calls of which are done."""
         turn = self.turn
-        elapsed = _duration(self.now_nanos - turn.accepted_nanos)
+        elapsed = duration(self.now_nanos - turn.accepted_nanos)
         finished = v1.TurnFinished(state=state, error=error, usage=turn.usage, elapsed=elapsed)
         self.add(v1.SessionEvent(turn_finished=finished), turn_id=turn.turn_id)
 
     def drop(self, queued: Queued) -> None:
         """End a turn that never began."""
-        elapsed = _duration(self.now_nanos - queued.nanos)
+        elapsed = duration(self.now_nanos - queued.nanos)
         finished = v1.TurnFinished(state=v1.TURN_STATE_CANCELLED, elapsed=elapsed)
         self.add(v1.SessionEvent(turn_finished=finished), turn_id=queued.turn_id)
 
@@ -128,6 +128,7 @@ def agent_actor(agent_id: str) -> v1.Actor:
     return v1.Actor(kind=v1.ACTOR_KIND_AGENT, subject=agent_id)
 
 
-def _duration(nanos: int) -> Duration:
+def duration(nanos: int) -> Duration:
+    """Return nanoseconds as the contract tells them."""
     nanos = max(nanos, 0)
     return Duration(seconds=nanos // 1_000_000_000, nanos=nanos % 1_000_000_000)

@@ -17,10 +17,11 @@ from agent_runtime_server.core.errors import CallerError, ServiceError, StoreUna
 from agent_runtime_server.engine import settle
 from agent_runtime_server.engine.draft import Draft
 from agent_runtime_server.engine.feed import Feed
+from agent_runtime_server.engine.parking import Parking
 from agent_runtime_server.engine.relay import RUNNABLE
 from agent_runtime_server.engine.runner import Performer, Runner
 from agent_runtime_server.engine.session import Session
-from agent_runtime_server.stores.base import Due, Leases, Taken
+from agent_runtime_server.stores.base import Due, Leases, ParkedTurns, Taken
 
 _log = structlog.get_logger(__name__)
 
@@ -43,7 +44,8 @@ class Timing:
 class Hub:
     """Finds sessions and runs them; `run` must run while it is used."""
 
-    def __init__(self, performer: Performer, leases: Leases, timing: Timing) -> None:
+    def __init__(self, performer: Performer, leases: Leases, parked: ParkedTurns, timing: Timing) -> None:
+        self.parking = Parking(performer, parked, self._any_tenant, timing.sweep_seconds)
         self._performer = performer
         self._leases = leases
         self._timing = timing
@@ -153,6 +155,7 @@ class Hub:
                 group.create_task(self._every(timing.sweep_seconds, self._sweep, self._sweep_now), name="sweep")
                 group.create_task(self._every(timing.lease_seconds / 3, self._renew, self._renew_now), name="renew")
                 group.create_task(self._every(min(1, timing.heartbeat_seconds / 3), self._beat), name="beat")
+                group.create_task(self.parking.run(), name="parked turns")
         finally:
             self._group = None
             bus.unlisten(RUNNABLE)

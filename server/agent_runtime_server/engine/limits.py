@@ -31,6 +31,7 @@ class Limits:
     turn_handoffs: int = 5
     calls_per_step: int = 128
     cancel_seconds: float = 10
+    park_seconds: float = 1800  # of waiting for models in all, 0 to fail at once
     call_seconds: float = 600  # of a call that states no timeout
     call_slack_seconds: float = 60  # on top of a stated one
 
@@ -46,6 +47,7 @@ class Limits:
             call_slack=duration(self.call_slack_seconds),
             approval_timeout=duration(self.approval_seconds),
             approval_timeout_action=ACTIONS[self.approval_action],
+            park_timeout=duration(self.park_seconds),
         )
 
 
@@ -63,6 +65,7 @@ def of_turn(started: v1.TurnStarted) -> Limits | None:
         turn_handoffs=limits.handoffs,
         calls_per_step=limits.calls_per_step,
         cancel_seconds=_seconds(limits.cancel_grace),
+        park_seconds=_seconds(limits.park_timeout) if limits.HasField("park_timeout") else Limits().park_seconds,
         call_seconds=_seconds(limits.call_timeout),
         call_slack_seconds=_seconds(limits.call_slack),
     )

@@ -125,6 +125,12 @@ def _recovered(event: v1.SessionEvent) -> str:
     return f"{cause.replace('_', ' ').lower()}; what attempt {event.turn_recovered.attempt - 1} streamed is void"
 
 
+def _parked(event: v1.SessionEvent) -> str:
+    parked = event.turn_parked
+    until = f"tried again after {_moment(parked.retry_time)}, given up at {_moment(parked.deadline)}"
+    return f"{parked.error.reason}: {parked.error.message}; {until}"
+
+
 def _moment(moment: Timestamp) -> str:
     return moment.ToJsonString().partition(".")[0].rstrip("Z") + "Z"
 
@@ -141,5 +147,7 @@ _REASONS: Final[Mapping[str, Callable[[v1.SessionEvent], str]]] = {
     "turn_cancel_requested": lambda event: event.turn_cancel_requested.reason or f"{event.actor.subject} asked for it",
     "turn_finished": _finished,
     "turn_recovered": _recovered,
+    "turn_parked": _parked,
+    "turn_resumed": lambda _: "a model may answer again",
     "steering_seen": lambda event: f"said while the turn ran; step {event.steering_seen.step_number} is next",
 }

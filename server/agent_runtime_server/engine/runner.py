@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
 
@@ -12,13 +12,15 @@ import structlog
 from agent_runtime import v1
 from agent_runtime_server.agents.routing import route
 from agent_runtime_server.agents.step import offered_to, take_step
-from agent_runtime_server.core.errors import Bug, ServiceError, StoreUnavailable
+from agent_runtime_server.core.errors import Bug, ModelBrokeOff, ModelUnavailable, ServiceError, StoreUnavailable
+from agent_runtime_server.core.observe import ModelObserver, Nobody
 from agent_runtime_server.engine import steps
 from agent_runtime_server.engine.deltas import Writing
 from agent_runtime_server.engine.draft import Draft
+from agent_runtime_server.engine.notices import between_answers, notice
 from agent_runtime_server.engine.session import FencedError, Services, Session
 from agent_runtime_server.engine.turn import Effect, Route, State, TakeStep, next_effect
-from agent_runtime_server.llm.base import Model
+from agent_runtime_server.llm.base import Delay, Models
 
 _log = structlog.get_logger(__name__)
 
@@ -32,9 +34,10 @@ Apply = Callable[[Draft], None]
 class Performer:
     """What a runner works with."""
 
-    model: Model
+    model: Models
     services: Services
     window_seconds: float
+    observer: ModelObserver = field(default_factory=Nobody)
 
 
 class Runner:
@@ -127,6 +130,11 @@ class Runner:
             if isinstance(effect, Route):
                 return await self._choose(state)
             return await self._step(state, effect)
+        except ModelBrokeOff as error:
+            return _broke_off(error)
+        except ModelUnavailable as error:
+            self._performer.observer.turn_parked()
+            return _unavailable(error)
         except ServiceError as error:
             return _failure(error)
         except Exception:  # noqa: BLE001 - a bug in a step ends its turn, not the replica
@@ -145,6 +153,13 @@ class Runner:
     async def _step(self, state: State, effect: TakeStep) -> Apply:
         services, session = self._performer.services, self._session
         agent = services.agents.get(state.agent_id)
+
+        def tell(delay: Delay) -> None:
+            session.show(notice(effect.turn_id, delay))
+
+        if (pause := between_answers(state, agent.model or services.limits.model)) is not None:
+            tell(pause)
+            await asyncio.sleep(pause.seconds)
         writing = Writing(effect, services.new_id, session.show, self._performer.window_seconds)
         session.begin_writing(writing)
         try:
@@ -155,6 +170,7 @@ class Runner:
                 offered_to(agent, state.tools).values(),
                 default_model=services.limits.model,
                 sink=writing,
+                tell=tell,
                 others=services.agents.others(agent),
             )
             writing.flush()
@@ -195,6 +211,14 @@ def _held_up(turn_id: str, error: StoreUnavailable, seconds: float) -> v1.TurnNo
 
 def _nothing(_draft: Draft) -> None:
     """Commit nothing: others have changed the state since."""
+
+
+def _broke_off(error: ModelBrokeOff) -> Apply:
+    return lambda draft: steps.broke_off(draft, error)
+
+
+def _unavailable(error: ModelUnavailable) -> Apply:
+    return lambda draft: steps.unavailable(draft, error)
 
 
 def _failure(error: ServiceError) -> Apply:

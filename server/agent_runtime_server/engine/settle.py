@@ -5,8 +5,8 @@ from typing import Final
 
 from agent_runtime import v1
 from agent_runtime_server.core.clock import after, from_nanos
-from agent_runtime_server.core.errors import CallerError, ServiceError
-from agent_runtime_server.engine.draft import Draft, agent_actor
+from agent_runtime_server.core.errors import CallerError, ModelUnavailable, ServiceError
+from agent_runtime_server.engine.draft import Draft, agent_actor, duration
 from agent_runtime_server.engine.turn import Call, Phase, Queued, State, TakeStep, Turn, next_effect
 from agent_runtime_server.tools import catalogue
 
@@ -224,6 +224,10 @@ def due(draft: Draft) -> None:
     turn = draft.state.turn
     if turn is None:
         return
+    if turn.parked is not None and draft.now_nanos >= turn.parked.deadline_nanos:
+        seconds = draft.limits.park_seconds
+        fail(draft, ModelUnavailable(f"no model was back within {seconds:g} s: {turn.parked.error.message}"))
+        return
     if draft.now_nanos >= _turn_deadline(draft, turn):
         seconds = draft.limits.turn_seconds
         fail(draft, CallerError(v1.ERROR_REASON_TURN_TIMEOUT, f"the turn took longer than {seconds:g} s"))
@@ -233,6 +237,15 @@ def due(draft: Draft) -> None:
             _expire(draft, call)
         elif call.phase in (Phase.DISPATCHED, Phase.STARTED) and draft.now_nanos >= call.deadline_nanos:
             draft.complete(call, v1.ToolResult.STATUS_TIMED_OUT, error="no result came before the call's deadline")
+
+
+def resume(draft: Draft) -> None:
+    """Let a parked turn ask a model again, if it is time to."""
+    turn = draft.state.turn
+    if turn is None or turn.parked is None or turn.cancel_nanos or draft.now_nanos < turn.parked.retry_nanos:
+        return
+    resumed = v1.TurnResumed(parked=duration(draft.now_nanos - turn.parked.since_nanos))
+    draft.add(v1.SessionEvent(turn_resumed=resumed), turn_id=turn.turn_id)
 
 
 def expired(call: Call, now_nanos: int) -> bool:
@@ -257,7 +270,7 @@ def _expire(draft: Draft, call: Call) -> None:
 
 
 def _turn_deadline(draft: Draft, turn: Turn) -> int:
-    """Return when the turn times out; the clock stands while it waits for a human."""
+    """Return when the turn times out; the clock stands while it waits for a human or a model."""
     if turn.waiting_nanos:
         return draft.now_nanos + 1
     return turn.started_nanos + turn.paused_nanos + int(draft.limits.turn_seconds * _SECOND)
@@ -271,6 +284,8 @@ def next_deadline(draft: Draft) -> int | None:
     if turn.cancel_nanos:
         return turn.cancel_nanos + int(draft.limits.cancel_seconds * _SECOND)
     moments = [] if turn.waiting_nanos else [_turn_deadline(draft, turn)]
+    if turn.parked is not None:
+        moments.append(turn.parked.deadline_nanos)
     for call in turn.open_calls:
         if call.phase is Phase.ASKED and call.approval is not None and _expiry(call.approval):
             moments.append(_expiry(call.approval))

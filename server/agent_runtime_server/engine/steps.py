@@ -10,7 +10,7 @@ from agent_runtime_server.agents.definition import Agent
 from agent_runtime_server.agents.routing import Route as Choice
 from agent_runtime_server.agents.step import offered_to
 from agent_runtime_server.core.clock import after, from_nanos
-from agent_runtime_server.core.errors import ServiceError
+from agent_runtime_server.core.errors import ModelUnavailable, ServiceError
 from agent_runtime_server.engine.draft import Draft, agent_actor
 from agent_runtime_server.engine.limits import ACTIONS
 from agent_runtime_server.engine.settle import ASK_QUESTION, choose, fail
@@ -19,6 +19,9 @@ from agent_runtime_server.llm.base import ModelAnswer, RequestedCall
 from agent_runtime_server.tools import arguments, catalogue
 from agent_runtime_server.tools.dependencies import dependencies
 
+_SECOND: Final = 1_000_000_000
+_BROKEN_ANSWERS: Final = 3  # of one step, before it waits for a model
+_LONGEST_BACKOFF: Final = 30.0  # seconds before a turn that was parked in vain is tried again
 _LONGEST_TEXT: Final = 1 << 20  # bytes of a Part
 _NONE: Final[Mapping[int, str]] = {}
 
@@ -65,6 +68,29 @@ def recovered(draft: Draft, cause: "v1.TurnRecovered.Cause.ValueType") -> None:
     draft.add(event, turn_id=draft.turn.turn_id)
 
 
+def unavailable(draft: Draft, error: ModelUnavailable) -> None:
+    """Let the turn wait for a model; end it when it has waited long enough."""
+    turn = draft.turn
+    left = draft.limits.park_seconds - turn.parked_nanos / _SECOND
+    if left <= 0:
+        fail(draft, error)
+        return
+    asked = error.retry_delay.total_seconds() if error.retry_delay is not None else 0
+    backoff = min(_LONGEST_BACKOFF, 2 ** (turn.parks - 1)) if turn.parks else 0
+    now = from_nanos(draft.now_nanos)
+    parked = v1.TurnParked(
+        error=error.to_error(), retry_time=after(now, max(asked, backoff)), deadline=after(now, left)
+    )
+    draft.add(v1.SessionEvent(turn_parked=parked), turn_id=turn.turn_id)
+
+
+def broke_off(draft: Draft, error: ModelUnavailable) -> None:
+    """Void what was shown of an answer that broke off, so that the step is taken once more."""
+    recovered(draft, v1.TurnRecovered.CAUSE_MODEL_RETRY)
+    if draft.turn.broken > _BROKEN_ANSWERS:
+        unavailable(draft, error)
+
+
 def failed(draft: Draft, error: ServiceError) -> None:
     """End the turn because its step could not be taken."""
     fail(draft, error)
@@ -81,7 +107,7 @@ def answered(
     actor = agent_actor(agent.agent_id)
     step_id = draft.new_id("step")
     message = v1.AssistantMessage(
-        message_id=ids.message_id, agent_id=agent.agent_id, usage=answer.usage, step_id=step_id
+        message_id=ids.message_id, agent_id=agent.agent_id, usage=answer.usage, step_id=step_id, model=answer.model[:64]
     )
     if answer.text:
         message.parts.add(text=_fitting(answer.text))

@@ -19,7 +19,7 @@ from agent_runtime_server.core.clock import to_nanos
 from agent_runtime_server.core.transcript import Answered, Called, Entry, HandedOff, Said, Told, conclude
 from agent_runtime_server.engine.limits import Limits, of_turn
 
-FOLD_VERSION: Final = 1
+FOLD_VERSION: Final = 2
 """Grows when the fold reads events differently or the state changes its shape, so that older snapshots are refolded.
 
 Where the log before a snapshot is gone, an older one is read all the same: give new fields a default.
@@ -62,6 +62,16 @@ class Call:
 
 
 @dataclass(slots=True)
+class Parked:
+    """A turn's wait for a model."""
+
+    since_nanos: int
+    retry_nanos: int  # before which it is not tried again
+    deadline_nanos: int
+    error: v1.Error
+
+
+@dataclass(slots=True)
 class Queued:
     """A user message whose turn has not begun."""
 
@@ -89,8 +99,12 @@ class Turn:
     question: v1.Question | None = None
     steering: list[tuple[int, v1.UserMessage]] = field(default_factory=list)  # (seq, message) not seen by a step yet
     cancel_nanos: int = 0  # when stopping was asked for, 0 while it was not
-    waiting_nanos: int = 0  # since when it waits for a human, 0 while it does not
-    paused_nanos: int = 0  # how long it has waited for humans in all
+    parked: Parked | None = None
+    parks: int = 0  # since the last answer
+    parked_nanos: int = 0  # how long it has waited for models in all
+    broken: int = 0  # answers that broke off since the last whole one
+    waiting_nanos: int = 0  # since when it waits for a human or a model, 0 while it does not
+    paused_nanos: int = 0  # how long it has waited for them in all
     usage: v1.Usage = field(default_factory=v1.Usage)
 
     @property
@@ -108,7 +122,9 @@ class Turn:
             return v1.TURN_STATE_WAITING_FOR_TOOL
         if Phase.ASKED in phases:
             return v1.TURN_STATE_WAITING_FOR_APPROVAL
-        return v1.TURN_STATE_WAITING_FOR_USER if self.question else v1.TURN_STATE_RUNNING
+        if self.question:
+            return v1.TURN_STATE_WAITING_FOR_USER
+        return v1.TURN_STATE_PARKED if self.parked else v1.TURN_STATE_RUNNING
 
 
 @dataclass(slots=True)
@@ -156,7 +172,7 @@ Effect = Route | TakeStep
 def next_effect(state: State) -> Effect | None:
     """Return what a runner has to do now, or None while it is for others to act."""
     turn = state.turn
-    if turn is None or turn.cancel_nanos or turn.question or turn.open_calls:
+    if turn is None or turn.cancel_nanos or turn.question or turn.parked or turn.open_calls:
         return None
     if not turn.routed:
         return Route(turn.turn_id)
@@ -176,13 +192,16 @@ def apply(state: State, event: v1.SessionEvent) -> None:
 
 
 def _clock_waiting(turn: Turn, nanos: int) -> None:
-    """Keep the time spent waiting for a human out of the turn's own."""
-    waiting = turn.state in (v1.TURN_STATE_WAITING_FOR_APPROVAL, v1.TURN_STATE_WAITING_FOR_USER)
+    """Keep the time spent waiting for a human or a model out of the turn's own."""
+    waiting = turn.state in _WAITING
     if waiting and not turn.waiting_nanos:
         turn.waiting_nanos = nanos
     elif not waiting and turn.waiting_nanos:
         turn.paused_nanos += nanos - turn.waiting_nanos
         turn.waiting_nanos = 0
+
+
+_WAITING: Final = (v1.TURN_STATE_WAITING_FOR_APPROVAL, v1.TURN_STATE_WAITING_FOR_USER, v1.TURN_STATE_PARKED)
 
 
 def _session_created(state: State, event: v1.SessionEvent) -> None:
@@ -230,6 +249,21 @@ def _turn_started(state: State, event: v1.SessionEvent) -> None:
 def _turn_recovered(state: State, event: v1.SessionEvent) -> None:
     if state.turn is not None:
         state.turn.attempt = event.turn_recovered.attempt
+        state.turn.broken += event.turn_recovered.cause == v1.TurnRecovered.CAUSE_MODEL_RETRY
+
+
+def _turn_parked(state: State, event: v1.SessionEvent) -> None:
+    parked = event.turn_parked
+    if state.turn is not None:
+        retry, deadline = to_nanos(parked.retry_time), to_nanos(parked.deadline)
+        state.turn.parked = Parked(state.last_nanos, retry, deadline, parked.error)
+        state.turn.parks += 1
+
+
+def _turn_resumed(state: State, _event: v1.SessionEvent) -> None:
+    if state.turn is not None and state.turn.parked is not None:
+        state.turn.parked_nanos += state.last_nanos - state.turn.parked.since_nanos
+        state.turn.parked = None
 
 
 def _routing_decided(state: State, event: v1.SessionEvent) -> None:
@@ -246,6 +280,7 @@ def _assistant_message(state: State, event: v1.SessionEvent) -> None:
         _add_usage(state.turn.usage, message.usage)
         if message.step_id:  # a model step; the text of attempt_completion is none
             state.turn.steps += 1
+            state.turn.parks = state.turn.broken = 0
             state.turn.calls = {}
 
 
@@ -365,6 +400,8 @@ _FOLDS: Mapping[str, Callable[[State, v1.SessionEvent], None]] = {
     "user_message": _user_message,
     "turn_started": _turn_started,
     "turn_recovered": _turn_recovered,
+    "turn_parked": _turn_parked,
+    "turn_resumed": _turn_resumed,
     "routing_decided": _routing_decided,
     "assistant_message": _assistant_message,
     "tool_call_proposed": _tool_call_proposed,

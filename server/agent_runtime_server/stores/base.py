@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import Protocol, TypeVar
 
 from agent_runtime import v1
+from agent_runtime_server.core.circuit import Circuit, Operation
 from agent_runtime_server.core.principal import Role
 
 T = TypeVar("T")
@@ -233,6 +234,15 @@ class Due:
     moment: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """The answer to a step of a circuit: what was asked, the circuit after it, and the moment in milliseconds."""
+
+    answer: bool
+    circuit: Circuit
+    now: int
+
+
 class EventLog(Protocol):
     """Sessions and their logs."""
 
@@ -420,6 +430,22 @@ class Retention(Protocol):
         ...
 
 
+class ParkedTurns(Protocol):
+    """Sessions whose turn may be waiting for a model; of what waits no longer too, until it is forgotten."""
+
+    async def count(self) -> int:
+        """Return how many there are."""
+        ...
+
+    async def look(self, limit: int) -> Sequence[str]:
+        """Return sessions to look at, which nobody else is given for a while."""
+        ...
+
+    async def forget(self, heads: Mapping[str, int]) -> None:
+        """Forget sessions, unless a turn was parked behind the seq that is given with each."""
+        ...
+
+
 class Bus(Protocol):
     """Messages between replicas; any of them may be lost, so what matters is looked for in the log as well."""
 
@@ -438,4 +464,12 @@ class Bus(Protocol):
 
     def unlisten(self, topic: str) -> None:
         """Stop listening to the topic."""
+        ...
+
+
+class Circuits(Protocol):
+    """Circuit breakers that all replicas share."""
+
+    async def apply(self, name: str, operation: Operation) -> Stepped:
+        """Take one step of a circuit; raises StoreUnavailable."""
         ...

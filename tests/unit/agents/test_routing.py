@@ -12,7 +12,7 @@ from agent_runtime_server.agents.routing import Route, route
 from agent_runtime_server.agents.routing.parse import Choice, parse
 from agent_runtime_server.core.errors import ModelRejected, ModelUnavailable
 from agent_runtime_server.core.transcript import Answered, Called, Entry, Said
-from agent_runtime_server.llm.base import ModelAnswer, ModelRequest, Sink
+from agent_runtime_server.llm.base import ModelAnswer, ModelRequest, Sink, Tell
 
 IDS = ["coder", "architect", "debug", "ask"]
 HIGH, MEDIUM, LOW = v1.ROUTING_CONFIDENCE_HIGH, v1.ROUTING_CONFIDENCE_MEDIUM, v1.ROUTING_CONFIDENCE_LOW
@@ -25,16 +25,10 @@ class Answering:
         self.requests: list[ModelRequest] = []
         self._act = act
 
-    async def answer(self, request: ModelRequest, sink: Sink | None = None) -> ModelAnswer:
+    async def answer(self, request: ModelRequest, sink: Sink | None = None, tell: Tell | None = None) -> ModelAnswer:
         self.requests.append(request)
         usage = v1.Usage(input_tokens=7, model_calls=1)
         return ModelAnswer(await self._act(), "", (), usage, "stop", "m")
-
-    async def probe(self) -> None:
-        pass
-
-    async def aclose(self) -> None:
-        pass
 
 
 def saying(text: str) -> Answering:

@@ -6,7 +6,7 @@ from agent_runtime_server.agents.registry import builtin
 from agent_runtime_server.agents.step import offered_to, take_step
 from agent_runtime_server.agents.wire_names import wire_name
 from agent_runtime_server.core.transcript import Said
-from agent_runtime_server.llm.base import Delta, ModelAnswer, ModelRequest, RequestedCall, Sink
+from agent_runtime_server.llm.base import Delta, ModelAnswer, ModelRequest, RequestedCall, Sink, Tell
 
 AGENTS = builtin()
 ANSWER = ModelAnswer(text="hi", reasoning="", calls=(), usage=v1.Usage(), finish_reason="stop", model="m")
@@ -18,17 +18,11 @@ class Scripted:
         self.requests: list[ModelRequest] = []
         self._answer = answer
 
-    async def answer(self, request: ModelRequest, sink: Sink | None = None) -> ModelAnswer:
+    async def answer(self, request: ModelRequest, sink: Sink | None = None, tell: Tell | None = None) -> ModelAnswer:
         self.requests.append(request)
         if sink is not None:
             sink([])
         return self._answer
-
-    async def probe(self) -> None:
-        pass
-
-    async def aclose(self) -> None:
-        pass
 
 
 async def test_a_step_asks_the_model_once_with_the_agents_tools() -> None:

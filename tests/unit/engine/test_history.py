@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from random import Random
 
 import pytest
@@ -18,7 +19,7 @@ from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.turn import Phase, Route, TakeStep, next_effect
 from enginekit.rules import log_problems, transcript_problems
 
-from .world import World
+from .world import SECOND, World
 
 PATHS = ["a.py", "b.py", "docs/c.md", "docs"]
 STATUSES = [status for status in v1.ToolResult.Status.values() if status]
@@ -35,6 +36,7 @@ class Chaos:
             approval_action=action,  # type: ignore[arg-type]
             turn_steps=self.random.randint(2, 12),
             turn_handoffs=2,
+            park_seconds=self.random.choice([0, 60, 1800]),
             calls_per_step=4,
         )
         self.world = World(agent_id=self.random.choice(["orchestrator", "coder", "debug"]), limits=limits)
@@ -42,6 +44,9 @@ class Chaos:
             (4, self.user_speaks),
             (8, self.somebody_takes_the_effect),
             (1, self.model_fails),
+            (2, self.no_model_answers),
+            (1, self.answer_breaks_off),
+            (3, self.model_is_back),
             (9, self.client_reports),
             (4, self.client_starts),
             (7, self.reviewer_decides),
@@ -96,6 +101,18 @@ class Chaos:
     def model_fails(self) -> None:
         if next_effect(self.world.state) is not None:
             self.world.commit(lambda draft: steps.failed(draft, ModelUnavailable("down")))
+
+    def no_model_answers(self) -> None:
+        asked = self.random.choice([None, timedelta(seconds=5), timedelta(seconds=5000)])
+        if isinstance(next_effect(self.world.state), TakeStep):
+            self.world.commit(lambda draft: steps.unavailable(draft, ModelUnavailable("down", retry_delay=asked)))
+
+    def answer_breaks_off(self) -> None:
+        if isinstance(next_effect(self.world.state), TakeStep):
+            self.world.commit(lambda draft: steps.broke_off(draft, ModelUnavailable("cut")))
+
+    def model_is_back(self) -> None:
+        self.world.commit(settle.resume)
 
     def some_call_id(self) -> str:
         turn = self.world.state.turn
@@ -158,6 +175,10 @@ def check_progress(world: World) -> None:
         return
     if next_effect(world.state) is not None:
         assert not turn.open_calls
+    elif turn.parked is not None:
+        assert not turn.open_calls
+        assert turn.state == v1.TURN_STATE_PARKED
+        assert turn.parked.deadline_nanos <= world.nanos + int(world.limits.park_seconds * SECOND)
     elif turn.question is None:
         assert {call.phase for call in turn.open_calls} & {Phase.ASKED, Phase.DISPATCHED, Phase.STARTED}
 

@@ -36,7 +36,7 @@ async def route(
     text: str,
     *,
     model_name: str,
-    deadline_seconds: float = 20,
+    deadline_seconds: float = 10,
 ) -> Route:
     """Return the agent for the user's text; it never fails, and takes hardly longer than the deadline."""
     agents = [agent for agent in registry.all() if agent.routable]

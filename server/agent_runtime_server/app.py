@@ -192,7 +192,7 @@ async def _open_replicas(
 ) -> Sequence[DatabaseReplica]:
     """Return the database's read replicas, which need not be there."""
     replicas = []
-    for url in filter(None, (one.strip() for one in settings.database_replica_urls.split(","))):
+    for url in settings.replica_urls:
         name = name_of(url)
         opening = open_database(
             url,

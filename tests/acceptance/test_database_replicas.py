@@ -31,7 +31,7 @@ async def target(one_model: MockServer, primary: str, replica_server: Standby) -
     await replica_server.until_it_has(primary)
     settings = {
         "AGENT_RUNTIME_DATABASE_URL": primary,
-        "AGENT_RUNTIME_DATABASE_REPLICA_URLS": f"{replica_server.url(primary)}, ",
+        "AGENT_RUNTIME_DATABASE_REPLICA_URLS": f"{replica_server.url_of(primary)}, ",
         "AGENT_RUNTIME_LLM_BASE_URL": one_model.base_url,
         "AGENT_RUNTIME_DATABASE_REPLICA_LAG_SECONDS": "4",
     }
@@ -98,7 +98,7 @@ async def test_what_changes_something_tells_the_position_behind_it(service: Serv
 async def test_lists_are_read_on_the_replica(service: Service, primary: str, replica_server: Standby) -> None:
     creating = service.sessions.CreateSession(v1.CreateSessionRequest(title="listed"))
     position = (LSN, await told(creating))
-    connection = await asyncpg.connect(replica_server.url(primary))
+    connection = await asyncpg.connect(replica_server.url_of(primary))
     asked = """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
                AND application_name = 'agent-runtime' AND query LIKE '%FROM sessions%LIMIT%'"""
     async with asyncio.timeout(60):

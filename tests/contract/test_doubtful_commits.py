@@ -4,13 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
+import asyncpg
 import pytest
 
 from agent_runtime_server.core.errors import StoreUnavailable
 from agent_runtime_server.stores.base import Frame, GoneError, LeaseAction, Outcome
 from agent_runtime_server.stores.postgres import database, writer
+from enginekit.own_postgres import own_postgres
 from enginekit.proxy import Proxy, proxied
-from enginekit.stores import TENANT, Stores, event, opened
+from enginekit.stores import TENANT, Stores, event, opened, until_one_waits
 from enginekit.turns import until_true
 
 FRAME = Frame("s1", "f-1", b"digest")
@@ -121,6 +123,22 @@ async def test_a_line_that_falls_silent_is_given_up(
         await stores.append("s1", 1)
         line.stall()
         assert (await stores.append("s1", 2)).outcome is Outcome.DONE
+
+
+async def test_postgres_may_restart_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "_DOUBT_SECONDS", 60)  # the machine may be busy
+    async with own_postgres() as postgres, opened(postgres.url) as stores:
+        await stores.new_session("s1")
+        lock = await asyncpg.connect(postgres.url)
+        await lock.execute("BEGIN; SELECT 1 FROM sessions WHERE session_id = 's1' FOR UPDATE")
+        async with asyncio.TaskGroup() as group:
+            append = group.create_task(stores.append("s1", 1))
+            await until_one_waits(postgres.url)
+            await postgres.crash()
+            await postgres.start()
+        await lock.close()
+        assert append.result().outcome is Outcome.DONE
+        assert await seqs(stores) == [1, 2]
 
 
 async def test_while_postgres_is_away_everybody_who_waits_is_told_at_once(

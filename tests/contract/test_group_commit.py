@@ -9,6 +9,7 @@ import pytest
 
 from agent_runtime_server.core.errors import Bug, StoreUnavailable
 from agent_runtime_server.stores.base import Appended, Frame, Outcome, StoredEvent
+from agent_runtime_server.stores.postgres.queue import Bounds
 from enginekit.stores import TENANT, Stores, appending, event, locked, opened, until_one_waits
 from enginekit.turns import turns
 
@@ -88,12 +89,26 @@ async def test_a_session_with_a_crowd_of_appends_holds_nobody_else_up(stores: St
         return appended
 
     async with gathering(stores, database_url) as begin:
-        crowd = [begin(stores.append("s2", head)) for head in range(1, 1001)]
+        crowd = [begin(stores.append("s2", head)) for head in range(1, 301)]
         await turns()
         begin(other())
     assert {answer.outcome for task in crowd if isinstance(answer := task.result(), Appended)} == {Outcome.DONE}
-    assert len(await stores.log.events(TENANT, "s2", 0, 2000)) == 1001
+    assert len(await stores.log.events(TENANT, "s2", 0, 2000)) == 301
     assert seen_by_other == [1, 2], "it is in the next batch"
+
+
+async def test_what_finds_no_room_for_too_long_is_refused_and_the_rest_is_committed(
+    stores: Stores, database_url: str
+) -> None:
+    bounds = Bounds(appends=2, outside_seconds=0.1)
+    async with opened(database_url, bounds=bounds) as here, gathering(here, database_url) as begin:
+        inside = [begin(here.append(session_id, 1)) for session_id in ("s2", "s3")]
+        outside = [begin(here.append(session_id, 1)) for session_id in SESSIONS[3:]]
+        await asyncio.wait(outside)
+        errors = [task.result() for task in outside]
+        assert all(isinstance(error, StoreUnavailable) for error in errors)
+        assert here.writer._queue.appends == 2, "memory does not grow"
+    assert all(isinstance(task.result(), Appended) for task in inside)
 
 
 async def test_each_batch_tells_what_it_held_and_what_is_left(stores: Stores, database_url: str) -> None:

@@ -96,12 +96,12 @@ async def reading(
 
 @pytest.fixture
 async def here(replicated: Standby, stores: Stores, database_url: str) -> AsyncIterator[Reading]:
-    async with reading(stores, replicated.url(database_url)) as made:
+    async with reading(stores, replicated.url_of(database_url)) as made:
         yield made
 
 
 async def test_replicas_are_asked_in_turn(replicated: Standby, stores: Stores, database_url: str) -> None:
-    url = replicated.url(database_url)
+    url = replicated.url_of(database_url)
     async with reading(stores, url, url) as here:
         for _ in range(4):
             assert await here.list() == {"s1"}
@@ -143,14 +143,14 @@ async def test_who_has_just_written_and_sends_no_position_is_served_by_the_prima
 async def test_after_a_while_it_is_served_by_replicas_again(
     replicated: Standby, stores: Stores, database_url: str
 ) -> None:
-    async with reading(stores, replicated.url(database_url), sticky_seconds=0) as here:
+    async with reading(stores, replicated.url_of(database_url), sticky_seconds=0) as here:
         await here.histories.wrote(ME)
         await here.list(ME)
         assert here.served.by == ["r0"]
 
 
 async def test_other_processes_hear_who_has_written(replicated: Standby, stores: Stores, database_url: str) -> None:
-    wire, url = Wire(), replicated.url(database_url)
+    wire, url = Wire(), replicated.url_of(database_url)
     lines: list[Line] = [wire.line(), wire.line()]
     async with reading(stores, url, bus=lines[0]) as here, reading(stores, url, bus=lines[1]) as there:
         for _ in range(3):
@@ -191,7 +191,7 @@ class TestLag:
     async def test_one_that_is_late_is_left_out_and_comes_back_by_itself(
         self, replicated: Standby, stores: Stores, database_url: str
     ) -> None:
-        async with reading(stores, replicated.url(database_url), most_lag_seconds=0.05) as here:
+        async with reading(stores, replicated.url_of(database_url), most_lag_seconds=0.05) as here:
             await here.until_fit()
             await stores.new_session("s2")
             with capture_logs() as logs:
@@ -230,7 +230,7 @@ async def test_a_replica_that_dies_is_left_out_and_comes_back_by_itself(
     here: Reading, replicated: Standby, stores: Stores
 ) -> None:
     assert await here.list() == {"s1"}
-    await replicated.kill()
+    await replicated.crash()
     assert await here.list() == {"s1"}, "nobody notices"
     assert here.served.by == ["r0", "primary"]
     assert not here.replicas[0].fit
@@ -243,7 +243,7 @@ async def test_a_replica_that_dies_is_left_out_and_comes_back_by_itself(
 
 
 async def test_one_that_falls_silent_is_not_waited_for(replicated: Standby, stores: Stores, database_url: str) -> None:
-    async with proxied(replicated.url(database_url)) as line, reading(stores, line.url) as here:
+    async with proxied(replicated.url_of(database_url)) as line, reading(stores, line.url) as here:
         line.stall()
         assert await here.list() == {"s1"}
         assert here.served.by == ["primary"]
@@ -261,7 +261,7 @@ async def test_while_the_primary_is_away_replicas_still_serve(
     replicated: Standby, stores: Stores, database_url: str
 ) -> None:
     async with proxied(database_url) as line, open_database(line.url) as primary:
-        url = replicated.url(database_url)
+        url = replicated.url_of(database_url)
         async with reading(stores, url) as other:
             histories = PostgresHistories(
                 primary, History(PostgresLog(primary, stores.writer, 0), stores.approvals), other.replicas,

@@ -3,49 +3,24 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import asyncpg
 import pytest
 
-from agent_runtime_server.embedded import scratch_state_dir
-from agent_runtime_server.embedded.accounts import give, server_account
+from agent_runtime_server.embedded.accounts import give
 from agent_runtime_server.embedded.binaries import find_postgres
-from agent_runtime_server.embedded.directories import make_private
-from agent_runtime_server.embedded.postgres import Postgres
-from agent_runtime_server.embedded.processes import stop_child
-from agent_runtime_server.embedded.servers import Place
-from agent_runtime_server.embedded.supervisor import _until_ready
+from enginekit.own_postgres import OwnPostgres, own_place
 from enginekit.postgres import Cluster
 
 
-@dataclass
-class Standby:
-    """One replica: it can be killed, started again, and told not to replay."""
+class Standby(OwnPostgres):
+    """One replica: it can also be told not to replay."""
 
-    place: Place
-    server: Postgres = field(init=False)
-    _process: asyncio.subprocess.Process | None = None
-
-    def __post_init__(self) -> None:
-        self.server = Postgres(self.place)
-
-    def url(self, primary: str) -> str:
+    def url_of(self, primary: str) -> str:
         """Return the URL under which it has the database of another one."""
         return urlsplit(primary)._replace(query=urlencode({"host": str(self.place.sockets)})).geturl()
-
-    async def start(self) -> None:
-        """Start it and wait until it answers."""
-        await self.server.prepare()
-        self._process = await self.place.spawn(*self.server.command())
-        await _until_ready(self.server, self._process)
-
-    async def kill(self) -> None:
-        """Kill it as a crash would."""
-        assert self._process is not None, "it was started"
-        await stop_child(self._process, self.server.stop_signals[1:])
 
     async def pause(self, primary: str) -> None:
         """Let it receive what the primary writes, but not replay it."""
@@ -66,7 +41,7 @@ class Standby:
 
     async def _has(self, primary: str, position: str) -> bool:
         try:
-            connection = await asyncpg.connect(self.url(primary))
+            connection = await asyncpg.connect(self.url_of(primary))
         except (OSError, asyncpg.PostgresError):  # the database has not come so far
             return False
         try:
@@ -76,7 +51,7 @@ class Standby:
         return found
 
     async def _run(self, primary: str, statement: str) -> None:
-        connection = await asyncpg.connect(self.url(primary))
+        connection = await asyncpg.connect(self.url_of(primary))
         await connection.execute(statement)
         await connection.close()
 
@@ -84,17 +59,16 @@ class Standby:
 @asynccontextmanager
 async def standby(primary: str) -> AsyncIterator[Standby]:
     """Run a replica of a whole cluster, given the URL of one of its databases."""
-    with scratch_state_dir() as directory:
-        account = server_account(directory)
-        place = Place(directory / "postgres", make_private(directory / "run", account), directory / "install", account)
-        place.make()
+    async with own_place() as place:
         await _back_up(primary, place.data)
         for path in (place.data, *place.data.rglob("*")):
-            give(path, account)
+            give(path, place.account)
         made = Standby(place)
         await made.start()
-        yield made
-        await made.kill()
+        try:
+            yield made
+        finally:
+            await made.crash()
 
 
 @pytest.fixture(scope="session")

@@ -107,6 +107,19 @@ class Settings(BaseSettings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="what is logged")
 
+    @property
+    def replica_urls(self) -> list[str]:
+        """The URLs of the database's read replicas, each once."""
+        return [*dict.fromkeys(url for one in self.database_replica_urls.split(",") if (url := one.strip()))]
+
+    @field_validator("database_replica_urls")
+    @classmethod
+    def _are_postgres(cls, urls: str) -> str:
+        for number, url in enumerate(urls.split(","), start=1):
+            if url.strip() and not url.strip().startswith(("postgres://", "postgresql://")):
+                raise ValueError(f"number {number} of the URLs does not begin with postgresql://")
+        return urls
+
     @field_validator("auth_jwt_jwks_url")
     @classmethod
     def _is_safe(cls, url: str | None) -> str | None:

@@ -42,3 +42,16 @@ def test_a_bad_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value:
     monkeypatch.setenv(f"AGENT_RUNTIME_{name}", value)
     with pytest.raises(ValidationError, match=name.lower()):
         Settings()
+
+
+def test_read_replicas_are_listed_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENT_RUNTIME_DATABASE_REPLICA_URLS", "postgresql://a/db, postgres://b/db,postgresql://a/db,")
+    assert Settings().replica_urls == ["postgresql://a/db", "postgres://b/db"]
+    monkeypatch.setenv("AGENT_RUNTIME_DATABASE_REPLICA_URLS", "")
+    assert Settings().replica_urls == []
+
+
+def test_a_read_replica_that_is_none_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENT_RUNTIME_DATABASE_REPLICA_URLS", "postgresql://a/db,mysql://user:secret@b/db")
+    with pytest.raises(ValidationError, match="number 2 of the URLs does not begin with postgresql://"):
+        Settings()

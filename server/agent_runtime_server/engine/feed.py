@@ -13,9 +13,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from agent_runtime import v1
+from agent_runtime_server.core import clock
 from agent_runtime_server.core.errors import ServiceError, StoreUnavailable
 from agent_runtime_server.engine.position import compacted
 from agent_runtime_server.stores.base import StoredEvent
@@ -23,6 +22,7 @@ from agent_runtime_server.stores.base import StoredEvent
 _MOST_ITEMS: Final = 1024
 _MOST_BYTES: Final = 256 << 10
 _MOST_CONTROLS: Final = 256
+_MOST_PINGS: Final = 8
 _PAGE: Final = 200
 _RETRY_SECONDS: Final = (0.5, 1.5)
 
@@ -78,6 +78,8 @@ class Feed:
         self.opened = self.last_sent = self.last_received = time.monotonic()
         self.share_of_age = random.uniform(0.9, 1)  # noqa: S311 - so that streams do not all come back at once
         self.told_to_leave = False
+        self.due = 0.0  # when somebody has to look after it; may be too early
+        self._pings: tuple[int, ...] = ()
         self._source = source
         self._read = read
         self._wanted = wanted
@@ -156,52 +158,63 @@ class Feed:
     async def __aiter__(self) -> AsyncIterator[Item]:
         while True:
             self._wake.clear()
-            if self._end is not None:
-                raise self._end
+            self._check_end()
             sent = False
-            async for item in self._available():
+            if not self._live:
+                async for replayed in self._replay():
+                    sent = True
+                    if self._shows(replayed):
+                        yield replayed
+                        self._check_end()
+            while (item := self._next()) is not None:
                 sent = True
-                if self._hides(item):
-                    continue
-                self.last_sent = time.monotonic()
-                yield item
-                if self._end is not None:
-                    raise self._end
-            if sent:
-                continue
-            if self._half_closed and self._live and self._source.at_rest():
-                return
-            await self._wake.wait()
+                if self._shows(item):
+                    yield item
+                    self._check_end()
+            if not sent:
+                if self._half_closed and self._live and self._source.at_rest():
+                    return
+                await self._wake.wait()
 
-    def _hides(self, item: Item) -> bool:
+    def _check_end(self) -> None:
+        if self._end is not None:
+            raise self._end
+
+    def _shows(self, item: Item) -> bool:
+        """Tell whether the reader asked for it, and note that something is sent."""
         kinds = self._wanted.kinds
-        return kinds is not None and isinstance(item, StoredEvent) and item.kind not in kinds
+        if kinds is not None and isinstance(item, StoredEvent) and item.kind not in kinds:
+            return False
+        self.last_sent = time.monotonic()
+        return True
 
-    async def _available(self) -> AsyncIterator[Item]:
-        """Yield what can be sent now: the log or what is queued, then control frames."""
-        if self._live:
-            while self._queue and not self._holds_back(self._queue[0]):
-                item = self._queue.popleft()
-                if isinstance(item, StoredEvent):
-                    self._queued_bytes -= len(item.payload)
-                    if item.seq <= self._sent_seq:
-                        continue
-                    if item.seq != self._sent_seq + 1:
-                        self._fall_behind()
-                        self._wake.set()
-                        return
-                    self._sent_seq = item.seq
-                yield item
+    def _next(self) -> Item | None:
+        """Return what can be sent now: what is queued, then control frames; an ack as soon as its event is out."""
+        while self._live and self._queue and not self._acks_first() and not self._holds_back(self._queue[0]):
+            item = self._queue.popleft()
             if not self._queue:
                 self._queued_bytes = 0
-        else:
-            async for event in self._replay():
-                yield event
-        while self._controls:
-            control = self._controls.popleft()
-            if len(self._controls) < _MOST_CONTROLS:
-                self._room.set()
-            yield control
+            elif isinstance(item, StoredEvent):
+                self._queued_bytes -= len(item.payload)
+            if not isinstance(item, StoredEvent):
+                return item
+            if item.seq == self._sent_seq + 1:
+                self._sent_seq = item.seq
+                return item
+            if item.seq > self._sent_seq:
+                self._fall_behind()
+                self._wake.set()
+        if not self._controls:
+            return None
+        control = self._controls.popleft()
+        if len(self._controls) < _MOST_CONTROLS:
+            self._room.set()
+        return control
+
+    def _acks_first(self) -> bool:
+        """Tell whether an ack is due, which a stream of text must not hold up."""
+        control = self._controls[0] if self._controls else None
+        return isinstance(control, v1.FrameAck) and control.seq <= self._sent_seq
 
     def _holds_back(self, item: Item) -> bool:
         """Tell whether the reader must acknowledge before this event is sent."""
@@ -237,15 +250,27 @@ class Feed:
             for delta in texts:
                 yield delta
 
+    def pinged(self, nonce: int) -> None:
+        """Answer a ping with the next beat, when many streams write at once; sooner when they crowd."""
+        self._pings += (nonce,)
+        self.due = 0
+        if len(self._pings) > _MOST_PINGS:
+            self._answer_pings()
+
     def beat(self, heartbeat_seconds: float) -> None:
-        """Queue a heartbeat if nothing was sent for that long."""
-        if time.monotonic() - self.last_sent >= heartbeat_seconds:
+        """Answer pings; queue a heartbeat if nothing was sent for that long."""
+        if self._pings:
+            self._answer_pings()
+        elif time.monotonic() - self.last_sent >= heartbeat_seconds:
             self.last_sent = time.monotonic()
             self.answer(heartbeat(self._source.head_seq))
+
+    def _answer_pings(self) -> None:
+        for nonce in self._pings:
+            self.answer(heartbeat(self._source.head_seq, nonce))
+        self._pings = ()
 
 
 def heartbeat(head_seq: int, nonce: int = 0) -> v1.Heartbeat:
     """Return a heartbeat of now."""
-    moment = Timestamp()
-    moment.GetCurrentTime()
-    return v1.Heartbeat(head_seq=head_seq, server_time=moment, ping_nonce=nonce)
+    return v1.Heartbeat(head_seq=head_seq, server_time=clock.now(), ping_nonce=nonce)

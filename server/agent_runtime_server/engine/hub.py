@@ -1,6 +1,7 @@
 """Every session that lives on this replica, and the background work that keeps them going."""
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -51,6 +52,7 @@ class Hub:
         self._timing = timing
         self._sessions: dict[str, Session] = {}
         self._alive: WeakValueDictionary[str, Session] = WeakValueDictionary()  # also dropped ones that somebody uses
+        self._followed: set[Session] = set()  # those with feeds
         self._crowded = 0  # sessions at which it is time to look for idle ones
         self._running: dict[str, tuple[Runner, asyncio.Task[None]]] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -65,7 +67,7 @@ class Hub:
         if session is not None and session.tenant == tenant and latest:
             await session.refresh()
         if session is None or session.tenant != tenant:
-            loaded = Session(session_id, tenant, self._performer.services, self._start)
+            loaded = Session(session_id, tenant, self._performer.services, self._start, self._followed)
             await loaded.load()
             self._drop_idle()
             session = self._alive.setdefault(session_id, loaded)
@@ -89,7 +91,7 @@ class Hub:
     @property
     def open_feeds(self) -> int:
         """Number of streams that follow a session."""
-        return sum(len(session.feeds) for session in self._alive.values())
+        return sum(len(session.feeds) for session in self._followed)
 
     @property
     def active_sessions(self) -> int:
@@ -205,16 +207,13 @@ class Hub:
         now, connected = time.monotonic(), self._performer.services.bus.connected
         everyone = now - self._looked_at_all >= self._timing.heartbeat_seconds or not (connected and self._woken)
         self._woken = connected
-        followed = [
-            one
-            for one in self._alive.values()
-            if one.session_id in self._running or (one.feeds and (everyone or one.busy))
-        ]
+        looked_at = {one for one in self._followed if everyone or one.busy}
+        looked_at.update(self._alive[session_id] for session_id in self._running if session_id in self._alive)
         if everyone:
             self._looked_at_all = now
-        if followed:
-            heads = await self._performer.services.log.heads([session.session_id for session in followed])
-            for session in followed:
+        if looked_at:
+            heads = await self._performer.services.log.heads([session.session_id for session in looked_at])
+            for session in looked_at:
                 if session.session_id in heads:
                     session.grown(heads[session.session_id])
                 else:
@@ -289,13 +288,20 @@ class Hub:
     async def _beat(self) -> None:
         """Send heartbeats where nothing else was sent, and end streams whose client has gone silent."""
         now = time.monotonic()
-        idle = CallerError(v1.ERROR_REASON_CLIENT_IDLE_TIMEOUT, "no frame came for too long; attach again")
-        for session in self._alive.values():
+        for session in self._followed:
             for feed in session.feeds:
-                feed.beat(self._timing.heartbeat_seconds)
-                self._age(feed, now)
-                if feed.reads and now - feed.last_received > self._timing.client_idle_seconds:
-                    feed.end(idle)
+                if feed.due <= now:
+                    self._look_after(feed, now)
+
+    def _look_after(self, feed: Feed, now: float) -> None:
+        timing = self._timing
+        feed.beat(timing.heartbeat_seconds)
+        self._age(feed, now)
+        silent_at = feed.last_received + timing.client_idle_seconds if feed.reads else math.inf
+        if silent_at < now:
+            feed.end(CallerError(v1.ERROR_REASON_CLIENT_IDLE_TIMEOUT, "no frame came for too long; attach again"))
+        leaves_at = feed.opened + timing.stream_seconds * feed.share_of_age - _LEAVE_SECONDS
+        feed.due = min(feed.last_sent + timing.heartbeat_seconds, silent_at, max(leaves_at, now))
 
     def _age(self, feed: Feed, now: float) -> None:
         """Tell an old stream to come back, and end it when it has not."""
@@ -310,12 +316,12 @@ class Hub:
 
     def end_feeds(self, error: ServiceError) -> None:
         """End every stream."""
-        for session in self._alive.values():
+        for session in self._followed:
             for feed in session.feeds:
                 feed.end(error)
 
     def say(self, farewell: Callable[[], v1.GoAway]) -> None:
         """Tell every stream that it ends soon, each in its own words."""
-        for session in self._alive.values():
+        for session in self._followed:
             for feed in session.feeds:
                 feed.answer(farewell())

@@ -72,12 +72,18 @@ class Session:
     """Commits what is decided on its state, one decision after the other."""
 
     def __init__(
-        self, session_id: str, tenant: str, services: Services, on_runnable: Callable[["Session"], None]
+        self,
+        session_id: str,
+        tenant: str,
+        services: Services,
+        on_runnable: Callable[["Session"], None],
+        followed: "set[Session] | None" = None,
     ) -> None:
         self.session_id = session_id
         self.tenant = tenant
         self.lease_epoch: int | None = None  # of the lease this replica holds
         self.feeds: set[Feed] = set()
+        self._followed = set() if followed is None else followed  # sessions with feeds
         self._writing: Writing | None = None
         self.oldest_seq = 1
         self._services = services
@@ -146,6 +152,7 @@ class Session:
 
         feed = Feed(self, read, wanted)
         self.feeds.add(feed)
+        self._followed.add(self)
         self._relay.read()
         return feed
 
@@ -153,6 +160,7 @@ class Session:
         """Take a feed away."""
         self.feeds.discard(feed)
         if not self.feeds:
+            self._followed.discard(self)
             self._relay.read_no_more()
 
     # -- what other replicas tell -----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from agent_runtime import v1
 from agent_runtime_server.core.errors import Bug, CallerError, ServiceError, invalid
 from agent_runtime_server.core.ids import new_id
 from agent_runtime_server.engine import frames, intake
-from agent_runtime_server.engine.feed import Feed, Wanted, heartbeat
+from agent_runtime_server.engine.feed import Feed, Wanted
 from agent_runtime_server.engine.position import check_position, not_found
 from agent_runtime_server.engine.session import Session
 from agent_runtime_server.rpc import acks, wire
@@ -72,6 +72,7 @@ class ChatService:
         try:
             with self._replica.stream(lambda: attachment.feed.half_closed):
                 yield v1.ChatResponse(welcome=welcome)
+                del hello, welcome  # the stream may be open for an hour
                 async for item in attachment.feed:
                     yield wire.chat_frame(item)
         finally:
@@ -172,7 +173,7 @@ class ChatService:
         if request.HasField("ack"):
             feed.acknowledge(request.ack.seq)
         elif request.HasField("ping"):
-            feed.answer(heartbeat(session.head_seq, request.ping.nonce))
+            feed.pinged(request.ping.nonce)
         elif attachment.sender.observer:
             raise CallerError(v1.ERROR_REASON_NOT_EXECUTOR, "only the executor reports progress")
         elif _may_report(attachment.progress):

@@ -395,6 +395,40 @@ def test_a_heartbeat_may_answer_a_ping() -> None:
     assert heartbeat(7, nonce=42).ping_nonce == 42
 
 
+async def test_pings_are_answered_with_the_next_beat_or_when_there_are_many() -> None:
+    feed = Log(3).feed()
+
+    def nonces() -> list[int]:
+        return [item.ping_nonce for item in reader.items if isinstance(item, v1.Heartbeat)]
+
+    async with reading(feed) as reader:
+        feed.pinged(1)
+        feed.pinged(2)
+        await reader.read()
+        assert nonces() == []
+        assert feed.due == 0, "somebody has to look after it"
+        feed.beat(15)
+        feed.beat(15)
+        await reader.read()
+        assert nonces() == [1, 2]
+        for nonce in range(3, 20):
+            feed.pinged(nonce)
+        await reader.read()
+    assert nonces()[2:] == [*range(3, 12)]
+
+
+async def test_text_does_not_hold_up_the_ack_of_an_event_that_is_out() -> None:
+    log = Log(3)
+    feed = log.feed()
+    async with reading(feed) as reader:
+        await reader.read()
+        log.commit()
+        feed.offer([delta("a"), delta("b")])
+        feed.answer(v1.FrameAck(seq=4))
+        await reader.read()
+    assert reader.told[4:] == ["4", "FrameAck", "+a", "+b"]
+
+
 ACTIONS = st.lists(
     st.one_of(
         st.tuples(st.just("commit"), st.integers(1, 6)),

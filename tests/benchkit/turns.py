@@ -76,18 +76,18 @@ class ChatPlayer:
         self._chat: Any = chat_service_pb2_grpc.ChatServiceStub(channel)
         self._sessions: Any = session_service_pb2_grpc.SessionServiceStub(channel)
         self._bare = bare
+        self.session_id = "bench"
         self._call: Any = None
         self._turns = 0
 
     async def open(self) -> None:
         """Attach to a fresh session."""
         await self.close()
-        session_id = "bench"
         if not self._bare:
             answer = await self._sessions.CreateSession(v1.CreateSessionRequest(agent_id="coder"))
-            session_id = answer.session.session_id
+            self.session_id = answer.session.session_id
         self._call = self._chat.Chat()
-        hello = v1.ChatHello(session_id=session_id, client_id="bench", protocol_version=1)
+        hello = v1.ChatHello(session_id=self.session_id, client_id="bench", protocol_version=1)
         await self._call.write(v1.ChatRequest(hello=hello))
         last = "welcome" if self._bare else "caught_up"
         while (await self._read()).WhichOneof("frame") != last:
@@ -102,7 +102,7 @@ class ChatPlayer:
 
     async def play(self, text: str) -> Turn:
         """Say it and read until the turn has finished."""
-        if self._call is None or self._turns % _TURNS_A_SESSION == 0:
+        if self._call is None or (self._turns and self._turns % _TURNS_A_SESSION == 0):
             await self.open()
         self._turns += 1
         message = v1.UserMessage(parts=[v1.Part(text=text)])

@@ -20,7 +20,7 @@ from servicekit.service import Service, reason_of
 @pytest.fixture(scope="module")
 async def one_mortal(one_model: MockServer) -> AsyncIterator[ServerProcess]:
     """A server that waits long for who does not go."""
-    settings = {"AGENT_RUNTIME_LLM_BASE_URL": one_model.base_url, "AGENT_RUNTIME_DRAIN_SECONDS": "30"}
+    settings = {"AGENT_RUNTIME_LLM_BASE_URL": one_model.base_url, "AGENT_RUNTIME_DRAIN_SECONDS": "25"}
     async with serving(settings) as server:
         yield server
 
@@ -53,7 +53,7 @@ async def test_sigterm_is_told_before_streams_end(leaving: ServerProcess, model:
             leaving.signal(signal.SIGTERM)
             ended = await chat.end()
     assert go_away.reason == v1.GoAway.REASON_DRAINING
-    assert go_away.time_left.ToTimedelta().total_seconds() == 30
+    assert go_away.time_left.ToTimedelta().total_seconds() == 25
     assert 0 <= go_away.reconnect_delay.ToTimedelta().total_seconds() <= 5
     assert acked.outcome == v1.FrameAck.OUTCOME_ACCEPTED
     for error in (refused, ended):

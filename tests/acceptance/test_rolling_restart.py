@@ -28,7 +28,7 @@ async def replicas() -> AsyncIterator[list[ServerProcess]]:
             "AGENT_RUNTIME_DATABASE_URL": stores.database_url,
             "AGENT_RUNTIME_REDIS_URL": stores.redis_url,
             "AGENT_RUNTIME_LLM_BASE_URL": model.base_url,
-            "AGENT_RUNTIME_DRAIN_SECONDS": "30",
+            "AGENT_RUNTIME_DRAIN_SECONDS": "25",
         }
         starting = [stack.enter_async_context(serving(settings)) for _ in range(_REPLICAS)]
         yield await asyncio.gather(*starting)

@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     session_ttl_days: float | None = Field(None, gt=0, description="a session unused for so long expires; unset never")
     session_grace_seconds: float = Field(60, ge=0, description="how long an expired session can still be read")
 
-    drain_seconds: float = Field(25, ge=0, le=30, description="longest time streams and steps have at shutdown")
+    drain_seconds: float = Field(25, ge=0, le=25, description="longest time streams and steps have at shutdown")
 
     auth_mode: AuthMode = Field(AuthMode.OFF, description="whether callers need credentials")
     auth_forbid_self_approval: bool = Field(False, description="nobody approves calls of their own session or turn")

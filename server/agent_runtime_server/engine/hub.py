@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from weakref import WeakValueDictionary
 
 import structlog
@@ -103,7 +104,9 @@ class Hub:
         if session.session_id in self._running or self._group is None:
             return
         if self._leaving:
-            self._group.create_task(self._hand_over(session, unfinished=cause is not None), name="hand over")
+            self._group.create_task(
+                _alone(lambda: self._hand_over(session, unfinished=cause is not None)), name="hand over"
+            )
             return
         runner = Runner(session, self._performer, cause)
         task = self._group.create_task(self._run(session, runner), name=f"run {session.session_id}")
@@ -113,7 +116,7 @@ class Hub:
         try:
             await runner.run()
             if self._leaving:
-                await self._hand_over(session, unfinished=False)
+                await _alone(lambda: self._hand_over(session, unfinished=False))
         except Exception:  # noqa: BLE001 - one session's bug must not stop the others
             _log.exception("a session's runner failed", session_id=session.session_id)
         finally:
@@ -141,9 +144,8 @@ class Hub:
         epoch, session.lease_epoch = session.lease_epoch, None
         if epoch is None:
             return
-        with suppress(StoreUnavailable):  # then it ends with this replica's presence
-            await self._leases.release({session.session_id: epoch}, unfinished=unfinished)
-            self._performer.services.bus.publish(RUNNABLE, b"")
+        await self._leases.release({session.session_id: epoch}, unfinished=unfinished)
+        self._performer.services.bus.publish(RUNNABLE, b"")
 
     # -- background work --------------------------------------------------------------------------------------------
 
@@ -266,12 +268,12 @@ class Hub:
             session = self._alive.get(session_id)
             if session is not None and self._group is not None:
                 # On its own: one whose commit takes long must not keep the others' leases from being renewed.
-                self._group.create_task(self._give_up(session, held[session_id]), name="give up")
+                give_up = partial(self._give_up, session, held[session_id])
+                self._group.create_task(_alone(give_up), name="give up")
 
     async def _give_up(self, session: Session, epoch: int) -> None:
-        with suppress(StoreUnavailable):  # then the next renewal finds it lost again
-            if await session.give_up(epoch):
-                _log.warning("a lease was lost", session_id=session.session_id)
+        if await session.give_up(epoch):
+            _log.warning("a lease was lost", session_id=session.session_id)
 
     def _held(self) -> Mapping[str, int]:
         sessions = (self._alive[session_id] for session_id in self._running if session_id in self._alive)
@@ -325,3 +327,13 @@ class Hub:
         for session in self._followed:
             for feed in session.feeds:
                 feed.answer(farewell())
+
+
+async def _alone(work: Callable[[], Awaitable[None]]) -> None:
+    """Do what ends by itself when it fails: leases run out, and what is lost is found lost again."""
+    try:
+        await work()
+    except StoreUnavailable as error:
+        _log.warning("work on a lease waits for the database", error=str(error))
+    except Exception:  # noqa: BLE001 - one session's trouble must not stop the others
+        _log.exception("work on a lease failed")

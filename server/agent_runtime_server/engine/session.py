@@ -6,6 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import structlog
+
 from agent_runtime import v1
 from agent_runtime_server.agents.registry import Registry
 from agent_runtime_server.core.clock import Clock, to_nanos
@@ -33,6 +35,8 @@ from agent_runtime_server.stores.base import (
     Snapshot,
     StoredEvent,
 )
+
+_log = structlog.get_logger(__name__)
 
 _PAGE = 500
 _AT_REST = (v1.TURN_STATE_UNSPECIFIED, v1.TURN_STATE_WAITING_FOR_TOOL, v1.TURN_STATE_WAITING_FOR_USER)
@@ -295,7 +299,12 @@ class Session:
         Raises what `decide` refuses with, IDEMPOTENCY_KEY_REUSED, FencedError, and StoreUnavailable. A caller that
         is cancelled does not stop what may be committed already: it is shown and carried on all the same.
         """
-        return await asyncio.shield(self._spawn(self._commit(decide, frame, epoch)))
+        committing = self._spawn(self._commit(decide, frame, epoch))
+        try:
+            return await asyncio.shield(committing)
+        except asyncio.CancelledError:
+            committing.add_done_callback(_unheard)
+            raise
 
     def _spawn(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)
@@ -409,6 +418,12 @@ class Session:
     def on_change(self, interrupt: Callable[[Effect | None], None] | None) -> None:
         """Call `interrupt` with what is to be done next after each commit, or stop doing so."""
         self._interrupt = interrupt
+
+
+def _unheard(committing: "asyncio.Task[Committed]") -> None:
+    """Take note of how a commit failed for which nobody waits any more: as nobody was told of it, nothing is lost."""
+    if not committing.cancelled() and (error := committing.exception()) is not None:
+        _log.info("a commit failed that nobody waits for", error=type(error).__name__)
 
 
 def duplicate(frame: Frame, seq: int, digest: bytes) -> Committed:

@@ -97,7 +97,10 @@ class Metrics:
 @contextmanager
 def served(registry: CollectorRegistry, host: str, port: int) -> Iterator[int]:
     """Serve /metrics while the block runs; returns the port, of which 0 takes a free one."""
-    server, thread = start_http_server(port, addr=host, registry=registry)
+    try:
+        server, thread = start_http_server(port, addr=host, registry=registry)
+    except OSError as error:
+        raise OSError(f"cannot serve metrics on {host}:{port}: choose another --metrics-port") from error
     try:
         yield server.server_port
     finally:

@@ -1,13 +1,14 @@
 """Turns an agent and the conversation into the messages of an OpenAI-style chat request.
 
 Endpoints refuse a request when a call has no result, or a result no call. So calls are sent together with exactly one
-result each, right behind them and in their order, whatever the log holds.
+result each, right behind them and in their order, whatever the log holds. They refuse one that is too long, too: the
+transcript forgets old turns, and of a long turn what the oldest calls returned is left out here.
 """
 
 import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import TypeAlias, TypeVar, cast
+from typing import Final, TypeAlias, TypeVar, cast
 
 from agent_runtime import v1
 from agent_runtime_server.agents import rendering
@@ -16,6 +17,10 @@ from agent_runtime_server.agents.wire_names import wire_name
 from agent_runtime_server.core.transcript import Answered, Called, Entry, HandedOff, Said
 
 Message: TypeAlias = dict[str, object]
+
+_MOST_RESULTS: Final = 384 << 10  # characters of all results
+_LEFT_OUT_AT_ONCE: Final = _MOST_RESULTS // 4  # so that most requests begin like the one before, which endpoints cache
+_LEFT_OUT: Final = "[Left out, for the conversation has become long. Call the tool again if you need this result.]"
 
 
 def messages(agent: Agent, transcript: Sequence[Entry], *, others: Sequence[Agent]) -> list[Message]:
@@ -26,7 +31,22 @@ def messages(agent: Agent, transcript: Sequence[Entry], *, others: Sequence[Agen
             found.extend(_once(entry, lambda said: _said(said.message), whole=True))
         elif isinstance(entry, Answered):
             found.extend(_once(entry, _answered, whole=all(called.result is not None for called in entry.calls)))
+    _bound_results(found)
     return found
+
+
+def _bound_results(found: list[Message]) -> None:
+    """Leave out the oldest results beyond the bound, but none of the last answer's calls."""
+    over = sum(len(str(message["content"])) for message in found if message["role"] == "tool") - _MOST_RESULTS
+    to_leave_out = -(-over // _LEFT_OUT_AT_ONCE) * _LEFT_OUT_AT_ONCE
+    last_calls = max((index for index, message in enumerate(found) if "tool_calls" in message), default=0)
+    for index, message in enumerate(found[:last_calls]):
+        if to_leave_out <= 0:
+            break
+        size = len(str(message["content"]))
+        if message["role"] == "tool" and size > len(_LEFT_OUT):
+            found[index] = message | {"content": _LEFT_OUT}
+            to_leave_out -= size
 
 
 Rendered = TypeVar("Rendered", Said, Answered)

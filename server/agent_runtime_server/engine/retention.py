@@ -106,6 +106,7 @@ class Keeper:
     async def _close(self, name: SessionName) -> None:
         session = await self._hub.session(name.session_id, name.tenant)
         await lifecycle.close(session, "the session has expired", SYSTEM)
+        _log.info("an expired session was closed", session_id=name.session_id)
 
     async def remove(self) -> None:
         """Remove closed sessions that expired a while ago, and what reviewers' frames are too old to come again."""
@@ -113,6 +114,7 @@ class Keeper:
         for session_id in await self._store.buried(_MOST_SESSIONS):
             while not await self._store.remove(session_id, _BATCH):
                 pass
+            _log.info("an expired session was removed", session_id=session_id)
         while await self._store.forget_reviewers_frames(self._policy.reviewers_frames, _BATCH) == _BATCH:
             pass
 

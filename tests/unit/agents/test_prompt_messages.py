@@ -1,4 +1,5 @@
 import json
+from itertools import pairwise
 from typing import cast
 
 from hypothesis import given, settings
@@ -212,3 +213,36 @@ def test_any_transcript_makes_a_request_an_endpoint_takes(transcript: list[Entry
         assert message["content"] or waiting
     assert waiting == []
     json.dumps(request).encode()
+
+
+class TestALongTurn:
+    @staticmethod
+    def steps(count: int, size: int) -> list[Entry]:
+        return [
+            Answered(v1.AssistantMessage(), [called(f"c{number}", succeeded("x" * size))]) for number in range(count)
+        ]
+
+    @staticmethod
+    def results(*entries: Entry) -> list[str]:
+        return [str(message["content"]) for message in conversation(*entries) if message["role"] == "tool"]
+
+    def test_loses_what_its_oldest_calls_returned(self) -> None:
+        shown = self.results(*self.steps(12, 50_000))
+        kept = [text.startswith("xxx") for text in shown]
+        assert kept == sorted(kept), "the oldest go first"
+        assert 250_000 < sum(len(text) for text in shown) < 400_000
+        assert "Call the tool again" in shown[0]
+
+    def test_begins_like_the_step_before_for_most_of_its_steps(self) -> None:
+        requests = [self.results(*self.steps(count, 20_000)) for count in range(20, 40)]
+        same = [after[: len(before)] == before for before, after in pairwise(requests)]
+        assert same.count(False) <= len(same) // 4
+
+    def test_keeps_what_the_last_calls_returned_however_long_that_is(self) -> None:
+        *_, last = self.results(*self.steps(2, 500_000))
+        assert last == "x" * 500_000
+
+    def test_is_given_whole_again_where_it_is_short(self) -> None:
+        entries = self.steps(12, 50_000)
+        assert self.results(*entries)[0] != "x" * 50_000
+        assert self.results(*entries[:3]) == ["x" * 50_000] * 3

@@ -21,6 +21,7 @@ from benchkit.peers import install
 from benchkit.systems import Stand, everything, stand
 
 _TOKENS: Final = 64
+_PEER_SECONDS: Final = (5.0, 10.0)  # to warm up and to be measured in, for a turn of theirs may take that long
 _PATIENCE_SECONDS: Final = 30 * 60
 
 
@@ -91,7 +92,8 @@ async def _loads(plan: Plan, here: Stand, peers: Mapping[str, Path], seed: int) 
         for repeat in range(plan.repeats):
             for cell in shuffled(_cells(plan, [*peers]), chance):
                 system = here.systems[cell.system]
-                found = await measure(system, cell, plan.warm, plan.seconds, seed + repeat, here.folder)
+                warm, seconds = _PEER_SECONDS if cell.system in peers else (plan.warm, plan.seconds)
+                found = await measure(system, cell, warm, seconds, seed + repeat, here.folder)
                 seen.setdefault(cell.name, []).append({**found, "tokens/s": found["turns/s"] * _TOKENS})
                 sys.stderr.write(".")
                 sys.stderr.flush()

@@ -1,0 +1,1 @@
+"""Outages: real servers on a Postgres and a Valkey that are killed under load and come back."""

@@ -63,6 +63,7 @@ from agent_runtime_server.telemetry.models import ModelMetrics
 
 _log = structlog.get_logger(__name__)
 
+_END_SECONDS = 2
 MOCK_NOTICE = "The built-in mock model answers; set AGENT_RUNTIME_LLM_BASE_URL to reach a real one."
 
 _REPLICA_SECONDS = 2  # then a read goes to another server
@@ -150,8 +151,15 @@ async def running(settings: Settings, place: Place, hurry: asyncio.Event) -> Asy
             finally:
                 await drain(server, replica, health, settings.drain_seconds, hurry)
                 for task in reversed(background):  # the writer outlives those who write
-                    task.cancel()
-                    await asyncio.wait({task})
+                    await _end(task)
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    """Cancel a task until it has ended: a cancellation that meets another failure can be lost in a task group."""
+    task.cancel()
+    while not (await asyncio.wait({task}, timeout=_END_SECONDS))[0]:
+        _log.warning("a background task does not end; it is told again", task=task.get_name())
+        task.cancel()
 
 
 async def _open_stores(stack: AsyncExitStack, settings: Settings, observer: Observer) -> Stores:

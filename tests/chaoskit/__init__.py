@@ -1,0 +1,1 @@
+"""A model endpoint that fails by schedule, and many turns at once that have to bear it."""

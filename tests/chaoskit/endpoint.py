@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -86,6 +87,7 @@ class Endpoint:
 async def endpoint(answer_seconds: float) -> AsyncIterator[Endpoint]:
     """Serve an endpoint while the block runs."""
     made = Endpoint(answer_seconds)
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # what is broken off is broken off on purpose
     application = web.Application(client_max_size=64 << 20)
     application.add_routes([web.get("/v1/models", made.models), web.post("/v1/chat/completions", made.completions)])
     runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)

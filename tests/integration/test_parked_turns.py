@@ -167,6 +167,18 @@ async def test_an_answer_that_breaks_off_is_void_and_asked_for_again(here: Repli
     assert (notice.kind, notice.call_number) == (v1.TurnNotice.KIND_RETRY, 2)
 
 
+async def test_who_comes_during_a_wait_is_told_of_it(here: Replica) -> None:
+    session = await here.new_session()
+    notice = v1.TurnNotice(turn_id="t1", reason="HTTP 503")
+    notice.wait.FromSeconds(600)
+    session.show(notice)
+    async for item in session.follow(Wanted(session.head_seq)):
+        if isinstance(item, v1.TurnNotice):
+            assert item.reason == "HTTP 503"
+            assert 0 < item.wait.seconds < 600
+            break
+
+
 async def test_answers_that_keep_breaking_off_park_the_turn(here: Replica) -> None:
     session = await here.new_session()
     here.model.free = 0

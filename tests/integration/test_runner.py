@@ -121,6 +121,7 @@ async def test_text_is_shown_to_everybody_while_it_is_written(here: Replica, ses
         assert isinstance(item, v1.MessageDelta)
         assert item.text == "Hello"
     [so_far] = session.texts()
+    assert isinstance(so_far, v1.MessageDelta)
     assert (so_far.text, so_far.replace) == ("Hello", True)
     here.model.go.set()
     message = await until(session, "assistant_message")

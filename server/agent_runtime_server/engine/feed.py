@@ -43,8 +43,8 @@ class Source(Protocol):
         """Return the events behind `after_seq` when they are at hand, else None."""
         ...
 
-    def texts(self) -> Iterable[v1.MessageDelta]:
-        """Return the text so far of every message being written, as replacing deltas."""
+    def texts(self) -> Iterable["Ephemeral"]:
+        """Return the text so far of every message being written, as replacing deltas, and what holds it up."""
         ...
 
     def at_rest(self) -> bool:

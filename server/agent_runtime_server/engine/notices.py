@@ -1,7 +1,9 @@
 """What users are told of calls that are held up."""
 
 import random
+from collections.abc import Iterator
 from datetime import timedelta
+from time import monotonic
 from typing import Final
 
 from agent_runtime import v1
@@ -30,6 +32,27 @@ def notice(turn_id: str, delay: Delay) -> v1.TurnNotice:
     if delay.seconds:
         made.wait.FromTimedelta(timedelta(seconds=delay.seconds))
     return made
+
+
+class HeldUp:
+    """The latest notice, for who comes to read while it is still true."""
+
+    def __init__(self) -> None:
+        self._notice: v1.TurnNotice | None = None
+        self._until = 0.0
+
+    def note(self, shown: v1.TurnNotice) -> None:
+        """Keep a notice until its wait is over."""
+        self._notice, self._until = shown, monotonic() + shown.wait.ToTimedelta().total_seconds()
+
+    def now(self) -> Iterator[v1.TurnNotice]:
+        """Yield the notice with what is left of its wait."""
+        left = self._until - monotonic()
+        if self._notice is not None and left > 0:
+            told = v1.TurnNotice()
+            told.CopyFrom(self._notice)
+            told.wait.FromTimedelta(timedelta(seconds=left))
+            yield told
 
 
 def between_answers(state: State, model: str) -> Delay | None:

@@ -53,8 +53,8 @@ class Listener(Protocol):
         """Others show this."""
         ...
 
-    def texts(self) -> Iterable[v1.MessageDelta]:
-        """Return the text so far of the message being written here."""
+    def texts(self) -> Iterable[Ephemeral]:
+        """Return the text so far of the message being written here, and what holds it up."""
         ...
 
 

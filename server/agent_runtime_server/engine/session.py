@@ -19,6 +19,7 @@ from agent_runtime_server.engine.draft import Draft
 from agent_runtime_server.engine.feed import Ephemeral, Feed, Wanted
 from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.loading import OvertakenError, fold, load
+from agent_runtime_server.engine.notices import HeldUp
 from agent_runtime_server.engine.position import not_found
 from agent_runtime_server.engine.recent import Recent
 from agent_runtime_server.engine.relay import Alone, Relay
@@ -89,6 +90,7 @@ class Session:
         self.feeds: set[Feed] = set()
         self._followed = set() if followed is None else followed  # sessions with feeds
         self._writing: Writing | None = None
+        self._held_up = HeldUp()
         self.oldest_seq = 1
         self._services = services
         self._on_runnable = on_runnable
@@ -115,9 +117,10 @@ class Session:
             return []
         return self._recent.behind(after_seq)
 
-    def texts(self) -> Iterable[v1.MessageDelta]:
-        """Return the text so far of the message being written here."""
-        return self._writing.so_far() if self._writing is not None else ()
+    def texts(self) -> Iterable[Ephemeral]:
+        """Return the text so far of the message being written here, and what holds it up."""
+        yield from self._writing.so_far() if self._writing is not None else ()
+        yield from self._held_up.now()
 
     @property
     def busy(self) -> bool:
@@ -130,6 +133,8 @@ class Session:
 
     def show(self, item: Ephemeral, *, but: Feed | None = None) -> None:
         """Hand something ephemeral to every feed, except to the one it came from."""
+        if isinstance(item, v1.TurnNotice):
+            self._held_up.note(item)
         self._offer(item, but)
         self._relay.show(item)
 
@@ -146,6 +151,7 @@ class Session:
     def end_writing(self) -> None:
         """Let go of the text."""
         self._writing = None
+        self._held_up = HeldUp()
         self._relay.end()
 
     def follow(self, wanted: Wanted) -> Feed:

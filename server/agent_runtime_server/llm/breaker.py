@@ -69,7 +69,7 @@ class Breaker:
             trial = new_id("trial")
             if await self._step(Admit(trial)):
                 return Permit(self.circuit.epoch, trial if trial in self.circuit.trials else "")
-        raise CircuitOpen(f"{self.model} at {self.endpoint} has failed and is left alone", kind="circuit_open")
+        raise CircuitOpen(f"{self.model} has failed and is left alone for a while", kind="circuit_open")
 
     def room(self) -> int:
         """Return how many calls would be let through now."""

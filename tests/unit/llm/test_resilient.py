@@ -182,7 +182,7 @@ async def test_a_fallback_answers_and_this_is_told(endpoint: Endpoint, other: En
     made = model(endpoint, Choice(other, model="small"))
     for _ in range(10):
         assert (await made.answer(REQUEST, None, told.append)).model == "small"
-    assert told[-1] == Delay(Hold.FALLBACK, "m at host:1 has failed and is left alone", 0, "small", 1)
+    assert told[-1] == Delay(Hold.FALLBACK, "m has failed and is left alone for a while", 0, "small", 1)
     assert len(endpoint.asked) == 5
     assert made.room("m") > 0
 

@@ -29,7 +29,7 @@ from agent_runtime_client.mailbox import Mailbox
 from agent_runtime_client.position import Position
 from agent_runtime_client.records import MemoryRecords, new_frame_id
 from agent_runtime_client.review import Review, ReviewSide, ReviewUpdate
-from agent_runtime_client.status import problem_of
+from agent_runtime_client.status import Problem, problem_of
 from agent_runtime_client.timing import Timing
 from agent_runtime_client.tools.executor import ToolExecutor
 from agent_runtime_client.updates import ChatUpdate
@@ -282,7 +282,7 @@ class Client:
         try:
             return await self._attempt(method, request)
         except Unreachable as error:
-            if error.problem.retry_delay is not None:
+            if error.problem.retry_delay is not None or _timed_out(error):
                 raise
         except NotAllowed as error:
             if error.problem.code is not grpc.StatusCode.UNAUTHENTICATED or not self._metadata.renews:
@@ -304,8 +304,18 @@ class Client:
                 problem = problem_of(error)
                 if problem.code in _CONNECTION_FAULTS:
                     self._channels.distrust(channel)
+                if _timed_out(error) and channel.get_state() is not grpc.ChannelConnectivity.READY:
+                    problem = Problem(
+                        grpc.StatusCode.UNAVAILABLE, f"no connection within {self._timing.call_seconds:g} s"
+                    )
                 raise call_failed(problem) from error
         return answer
+
+
+def _timed_out(error: BaseException) -> bool:
+    """Tell whether a call, or what an error came from, took all the time it had."""
+    failed = error if isinstance(error, grpc.aio.AioRpcError) else error.__cause__
+    return isinstance(failed, grpc.aio.AioRpcError) and failed.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 def _sessions(channel: grpc.aio.Channel) -> "session_service_pb2_grpc.SessionServiceAsyncStub":

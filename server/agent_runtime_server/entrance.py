@@ -25,13 +25,13 @@ _STREAMS_PER_CALLER = 1000  # where callers are told apart
 def options(settings: Settings, *, shares_port: bool) -> Sequence[tuple[str, int]]:
     """Return the options of the gRPC server: its hard limits, and whether others may listen beside it."""
     return (
-        ("grpc.max_receive_message_length", 4 << 20),  # also of a compressed message, before it is inflated further
+        ("grpc.max_receive_message_length", 4 << 20),  # of a compressed message also what it is inflated to
         ("grpc.max_send_message_length", 4 << 20),
         ("grpc.max_metadata_size", 16 << 10),
         ("grpc.absolute_max_metadata_size", 16 << 10),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
         ("grpc.server_handshake_timeout_ms", 10_000),
-        ("grpc.max_connection_idle_ms", 300_000),
+        ("grpc.max_connection_idle_ms", int(settings.connection_idle_seconds * 1000)),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),

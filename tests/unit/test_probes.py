@@ -36,10 +36,12 @@ async def hang() -> None:
         (["gone", "gone"], DOWN),
         (["gone", "", "gone"], DEGRADED),
         (["gone", "gone", "gone"], DOWN),
-        (["gone", "gone", ""], UP),
+        (["gone", "gone", ""], DOWN),
+        (["gone", "gone", "", "gone", ""], DOWN),
+        (["gone", "gone", "", ""], UP),
     ],
 )
-def test_two_failures_in_a_row_mean_down(problems: list[str], state: v1.DependencyState.ValueType) -> None:
+def test_two_failures_mean_down_and_two_successes_up(problems: list[str], state: v1.DependencyState.ValueType) -> None:
     found = Findings("redis", required=False)
     for problem in problems:
         found.observe(problem, 0.001, now())
@@ -65,6 +67,8 @@ async def test_a_required_dependency_decides_about_serving() -> None:
     await prober.probe_all()
     assert health.state("") is health.state("a.Service") is health.state("dependency.postgres") is False
     postgres.problem = None
+    await prober.probe_all()
+    assert health.state("") is False, "it may be gone again at once"
     await prober.probe_all()
     assert health.state("") is True
 
@@ -123,6 +127,14 @@ def test_draining_is_for_good() -> None:
     health.set("dependency.postgres", serving=True)
     assert health.state("") is health.state("a.Service") is False
     assert health.state("dependency.postgres") is True
+
+
+def test_nothing_that_a_restart_does_not_mend_asks_for_one() -> None:
+    health = Health(["a.Service"])
+    assert health.state("") is False
+    assert health.state("liveness") is True
+    health.draining()
+    assert health.state("liveness") is True
 
 
 def test_an_unknown_dependency_is_a_mistake() -> None:

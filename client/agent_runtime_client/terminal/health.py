@@ -6,12 +6,11 @@ from typing import Annotated
 import grpc
 from cyclopts import Parameter
 
-from agent_runtime_client import CallFailed, Client, Timing
+from agent_runtime_client import CallFailed, Client, Timing, Unreachable
 from agent_runtime_client.terminal.connect import ANYBODY, DEFAULT_TARGET, Access, checked_target
 from agent_runtime_client.terminal.failures import CommandFailed
 
 _BAD_ARGUMENTS, _NO_CONNECTION, _RPC_FAILED, _NOT_SERVING = 1, 2, 3, 4
-_NO_CONNECTION_CODES = {"UNAVAILABLE", "DEADLINE_EXCEEDED"}
 
 
 def health(
@@ -27,9 +26,9 @@ def health(
 ) -> int:
     """Ask a server whether it serves; prints the state.
 
-    Exit status: 0 serving, 1 bad arguments, 2 no connection, 3 the call failed, 4 not serving.
+    Exit status: 0 serving, 1 bad arguments, 2 no connection, 3 the call failed or took too long, 4 not serving.
     """
-    if timeout <= 0:
+    if not timeout > 0:
         raise CommandFailed("--timeout must be above 0", _BAD_ARGUMENTS)
     try:
         checked_target(target)
@@ -39,8 +38,8 @@ def health(
     try:
         status = asyncio.run(_ask(target, credentials, service, timeout))
     except CallFailed as error:
-        no_connection = error.code in _NO_CONNECTION_CODES
-        reached = f"nothing answers at {target}" if no_connection else f"{target} refused"
+        no_connection = isinstance(error, Unreachable)
+        reached = f"nothing answers at {target}" if no_connection else f"{target} answered badly"
         raise CommandFailed(
             f"{reached}: {error.problem.message or error.code}", _NO_CONNECTION if no_connection else _RPC_FAILED
         ) from error

@@ -99,6 +99,7 @@ class Settings(BaseSettings):
     tls_client_ca_file: Path | None = Field(None, description="authorities of client certificates, then needed by all")
 
     max_connections: int = Field(20_000, gt=0, description="most connections at a time")
+    connection_idle_seconds: float = Field(300, ge=1, description="how long a connection without a call is kept")
     max_streams: int = Field(20_000, ge=0, description="most streams at a time; 0 is no limit")
     max_streams_per_caller: int | None = Field(
         None, ge=0, description="most streams of one subject; 0 is no limit, unset 1000 where there is auth"

@@ -1,7 +1,8 @@
 """grpc.health.v1: is this replica fit to serve, and what does it depend on.
 
-Names: "", each service's full name, `dependency.NAME`. Only a required dependency or draining makes "" and the
-services NOT_SERVING; the other dependencies tell their own state alone.
+Names: "", each service's full name, `dependency.NAME`, `liveness`. Only a required dependency or draining makes ""
+and the services NOT_SERVING; the other dependencies tell their own state alone. `liveness` is SERVING as long as this
+process answers at all: nothing that a restart would not mend makes an orchestrator restart it.
 
 Written here because the stock servicer writes to watchers while it holds the lock that setting a state needs, and its
 watch is no generator, which tracing interceptors expect.
@@ -18,6 +19,7 @@ SERVICE: Final = "grpc.health.v1.Health"
 DEPENDENCIES: Final = ("postgres", "redis", "llm", "background")
 REQUIRED: Final = frozenset({"postgres"})
 PREFIX: Final = "dependency."
+LIVENESS: Final = "liveness"
 
 _Response = health_pb2.HealthCheckResponse
 
@@ -66,6 +68,8 @@ class Health:
         """Return whether a name is SERVING; None when there is no such name."""
         if name in self._services:
             return self.serving
+        if name == LIVENESS:
+            return True
         if name.startswith(PREFIX):
             return self._dependencies.get(name.removeprefix(PREFIX))
         return None

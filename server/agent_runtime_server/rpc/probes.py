@@ -1,7 +1,8 @@
 """Asks each dependency again and again whether it is there, and tells health.
 
-A state changes for the worse after two failures in a row and for the better after one success. With a probe each
-second and 1.5 seconds of patience, an outage is told within 4 seconds even when the other side just falls silent.
+A state changes for the worse after two failures in a row, and back after two successes, so that what comes and goes
+does not flap. With a probe each second and 1.5 seconds of patience, an outage is told within 4 seconds even when the
+other side just falls silent.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from agent_runtime_server.rpc.health import REQUIRED, Health
 from agent_runtime_server.rpc.status import cut
 
 FAILURES_TO_DOWN: Final = 2
+SUCCESSES_TO_UP: Final = 2
 _SLOW: Final = 0.5  # seconds; slower answers show as DEGRADED
 _LONGEST_MESSAGE: Final = 300  # bytes
 _NAMES: Final = "authorization|password|passwd|token|api[_-]?key|secret"
@@ -133,20 +135,21 @@ class Findings:
         self.state: v1.DependencyState.ValueType = v1.DEPENDENCY_STATE_UNSPECIFIED
         self.message = ""
         self._required = required
-        self._failures = 0
+        self._failures = self._successes = 0
         self._latency = 0.0
         self._time: Timestamp | None = None
 
     @property
     def is_down(self) -> bool:
-        """Whether the dependency failed twice in a row and has not come back."""
+        """Whether the dependency failed twice in a row and has not yet been there twice in a row."""
         return self.state == v1.DEPENDENCY_STATE_DOWN
 
     def observe(self, problem: str, latency: float, time: Timestamp) -> None:
         """Take the outcome of one probe; an empty problem is a success."""
         self.message, self._latency, self._time = problem, latency, time
         self._failures = self._failures + 1 if problem else 0
-        if self._failures >= FAILURES_TO_DOWN:
+        self._successes = 0 if problem else self._successes + 1
+        if self._failures >= FAILURES_TO_DOWN or (self.is_down and self._successes < SUCCESSES_TO_UP):
             self.state = v1.DEPENDENCY_STATE_DOWN
         elif self._failures or latency > _SLOW:
             self.state = v1.DEPENDENCY_STATE_DEGRADED

@@ -75,10 +75,3 @@ def test_an_unreachable_server_says_what_to_do(argv: list[str], capsys: pytest.C
     told = capsys.readouterr().err
     assert "start one with `agent-runtime serve`" in told
     assert told.count("\n") == 1
-
-
-def test_health_has_the_exit_status_of_a_probe(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["health", "--target", "127.0.0.1:1"]) == 2
-    assert cli.run(["health", "--addr", "nonsense"]) == 1
-    assert cli.run(["health", "--timeout", "0"]) == 1
-    assert capsys.readouterr().err.count("\n") == 3

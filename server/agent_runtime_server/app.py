@@ -117,6 +117,8 @@ async def running(settings: Settings, place: Place, hurry: asyncio.Event) -> Asy
         async with asyncio.TaskGroup() as tasks:
             replica = _replica(settings, stores, model, notices, tasks, calls)
             metrics.watch("open_streams", "Streams of chats, reviewers and feeds.", lambda: replica.streams)
+            metrics.watch("loaded_sessions", "Sessions held in memory.", lambda: replica.hub.loaded_sessions)
+            metrics.watch("loaded_sessions_bytes", "Content held for them.", lambda: replica.hub.kept_bytes)
             metrics.watch("active_sessions", "Sessions with a running step.", lambda: replica.hub.active_sessions)
             metrics.watch(
                 "parked_turns", "Turns that wait for a model, on any replica.", lambda: replica.hub.parking.count

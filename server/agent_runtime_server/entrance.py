@@ -50,7 +50,7 @@ async def entrance(settings: Settings, keys: KeyStore) -> AsyncIterator[Gate]:
     limits = StreamLimits(settings.max_streams, per_caller, settings.max_streams_per_connection)
     async with AsyncExitStack() as stack:
         authenticator = await _authenticator(stack, settings, keys) if asks else None
-        yield Gate(authenticator, Streams(limits, authenticator))
+        yield Gate(authenticator, Streams(limits, authenticator, age_seconds=settings.stream_seconds))
 
 
 async def _authenticator(stack: AsyncExitStack, settings: Settings, keys: KeyStore) -> Authenticator:

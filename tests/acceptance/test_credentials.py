@@ -23,7 +23,11 @@ from servicekit.keys import KeyRing, keys_of
 from servicekit.process import ServerProcess, serving
 from servicekit.service import Service, reason_of
 
-ASKING = {"AGENT_RUNTIME_AUTH_MODE": "required", "AGENT_RUNTIME_HITL_TIMEOUT": "3600"}
+ASKING = {
+    "AGENT_RUNTIME_AUTH_MODE": "required",
+    "AGENT_RUNTIME_HITL_TIMEOUT": "3600",
+    "AGENT_RUNTIME_AUTH_FORBID_SELF_APPROVAL": "true",
+}
 
 METHODS = [method for name in SERVICES for method in descriptor_pool.Default().FindServiceByName(name).methods]
 NAMES = [method.full_name.removeprefix(PACKAGE) for method in METHODS]
@@ -169,6 +173,31 @@ async def test_reviewers_do_not_chat_and_users_do_not_decide(connect: Open, keys
         error = await refused.end()
         assert error is not None
         assert error.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_nobody_approves_what_they_asked_for(connect: Open, keys: KeyRing) -> None:
+    owner, asker, other = [await connect(await keys.new("acme", name)) for name in ("owner", "asker", "other")]
+    session_id = await owner.new_session()
+    async with asker.chat(session_id) as chat:
+        await chat.say("create file a.txt with hi")
+        approval = (await chat.event("approval_requested")).approval_requested.approval
+        decision = v1.ApprovalDecision(
+            approval_id=approval.approval_id,
+            arguments_sha256=approval.tool_call.arguments_sha256,
+            verdict=v1.APPROVAL_VERDICT_APPROVE,
+        )
+        assert (await chat.submit(approval_decision=decision)).error.reason == "SELF_APPROVAL_FORBIDDEN"
+        async with owner.review() as inbox:
+            await inbox.frame("caught_up")
+            await inbox.write(v1.HitlRequest(frame_id="h1", decision=decision))
+            assert (await inbox.ack("h1")).error.reason == "SELF_APPROVAL_FORBIDDEN"
+        request = v1.DecideApprovalRequest(request_id="d1", decision=decision)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await owner.hitl_service.DecideApproval(request)
+        assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        await other.hitl_service.DecideApproval(request)
+        resolved = (await chat.event("approval_resolved")).approval_resolved.approval
+        assert (resolved.state, resolved.decided_by.subject) == (v1.APPROVAL_STATE_APPROVED, "other")
 
 
 async def test_what_a_caller_does_is_theirs(connect: Open, keys: KeyRing) -> None:

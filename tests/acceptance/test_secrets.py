@@ -117,7 +117,7 @@ async def test_no_secret_is_ever_said(world: World) -> None:
     await _turns(world)
     await _health(world)
     metrics = await asyncio.to_thread(_metrics, world.metrics_port)
-    assert "agent_runtime_" in metrics
+    assert "agent_runtime_loaded_sessions_bytes" in metrics
     log = world.server._log.read_text("utf-8", errors="replace")
     everything = "\n".join([*world.said, metrics, log])
     assert [secret for secret in world.planted if secret in everything] == []

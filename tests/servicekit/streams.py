@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
 
@@ -41,7 +42,8 @@ class Stream(Generic[Up, Down]):
     async def __aenter__(self) -> Self:
         self._reader = asyncio.get_running_loop().create_task(self._read())
         if self._first is not None:
-            await self.call.write(self._first)
+            with suppress(grpc.aio.AioRpcError):  # the stream may be refused already; reading says how
+                await self.call.write(self._first)
         return self
 
     async def __aexit__(

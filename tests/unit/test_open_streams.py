@@ -81,6 +81,23 @@ def test_a_stream_is_warned_once_and_then_ended() -> None:
         assert (untouched.told, untouched.errors) == ([], [])
 
 
+def test_an_old_stream_is_told_to_leave_and_then_ended() -> None:
+    streams = Streams(age_seconds=100)
+    with streams.opened(ANN, "c1") as stream, streams.opened(BEN, "c2") as other:
+        told: list[v1.GoAway] = []
+        errors: list[ServiceError] = []
+        stream.on_end(told.append, errors.append, ages=True)
+        untouched = Watched(other)
+        streams.age(stream.opened + 60)
+        assert told == []
+        streams.age(stream.opened + 89)
+        streams.age(stream.opened + 89)
+        assert [go_away.reason for go_away in told] == [v1.GoAway.REASON_MAX_AGE]
+        streams.age(stream.opened + 100)
+        assert errors[0].wire_reason == "SERVER_DRAINING"
+        assert (untouched.told, untouched.errors) == ([], [])
+
+
 async def test_streams_of_lost_keys_end() -> None:
     known = Known()
     streams = Streams(callers=known)

@@ -61,6 +61,11 @@ class Told:
     bytes: int
 
 
+def kept_bytes(told: Iterable[Told]) -> int:
+    """Return the size of the finished turns that are remembered."""
+    return sum(turn.bytes for turn in told)
+
+
 def conclude(transcript: list[Entry], told: deque[Told]) -> None:
     """Count what stands behind the finished turns as one more, and forget the oldest beyond the bounds."""
     entries = transcript[sum(turn.entries for turn in told) :]

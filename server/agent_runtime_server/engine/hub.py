@@ -95,6 +95,16 @@ class Hub:
         return sum(len(session.feeds) for session in self._followed)
 
     @property
+    def loaded_sessions(self) -> int:
+        """Number of sessions held in memory."""
+        return len(self._alive)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Size of the content held in memory for all of them."""
+        return sum(session.kept_bytes for session in self._alive.values())
+
+    @property
     def active_sessions(self) -> int:
         """Number of sessions that a runner takes on now."""
         return len(self._running)

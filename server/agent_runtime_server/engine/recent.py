@@ -25,6 +25,11 @@ class Recent:
         while len(self._events) > _MOST_EVENTS or self._bytes > _MOST_BYTES:
             self._bytes -= len(self._events.popleft().payload)
 
+    @property
+    def bytes(self) -> int:
+        """Size of what is kept."""
+        return self._bytes
+
     def behind(self, after_seq: int) -> Sequence[StoredEvent] | None:
         """Return the events behind `after_seq`, or None when they reach back too far."""
         if not self._events or self._events[0].seq > after_seq + 1:

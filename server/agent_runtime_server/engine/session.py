@@ -13,6 +13,7 @@ from agent_runtime_server.agents.registry import Registry
 from agent_runtime_server.core.clock import Clock, to_nanos
 from agent_runtime_server.core.errors import CallerError, StoreUnavailable
 from agent_runtime_server.core.ids import IdFactory
+from agent_runtime_server.core.transcript import kept_bytes
 from agent_runtime_server.engine.appends import approval_rows, as_append
 from agent_runtime_server.engine.deltas import Writing
 from agent_runtime_server.engine.draft import Draft
@@ -126,6 +127,11 @@ class Session:
     def busy(self) -> bool:
         """Whether a turn runs, so that others may commit at any moment."""
         return self._turn_state != v1.TURN_STATE_UNSPECIFIED
+
+    @property
+    def kept_bytes(self) -> int:
+        """Size of the content that is held in memory for this session, which is bounded."""
+        return self._recent.bytes + (kept_bytes(self._state.told) if self._state is not None else 0)
 
     def at_rest(self) -> bool:
         """Tell whether nothing more is to come without a client frame."""

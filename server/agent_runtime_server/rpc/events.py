@@ -75,8 +75,10 @@ class EventService:
         place = _place(request.resume_token) if request.resume_token else await log.feed_end()
         last_sent, told, warned = time.monotonic(), False, False
         notices = _Notices()
-        stream.on_end(notices.farewells.append, notices.errors.append)
+        stream.on_end(notices.farewells.append, notices.errors.append, ages=True)
         while not self._replica.ending.is_set():
+            if notices.errors:
+                raise notices.errors[0]
             page: Sequence[tuple[StoredEvent, FeedPlace]] = ()
             with suppress(StoreUnavailable):  # which it may be for a while; the stream stays
                 page, place = await _page(log, tenant, place)
@@ -86,8 +88,6 @@ class EventService:
                     yield wire.feed_event(event, _token(event_place))
             if len(page) == _PAGE:
                 continue
-            if notices.errors:
-                raise notices.errors[0]
             while notices.farewells:
                 yield v1.SubscribeEventsResponse(resume_token=_token(place), go_away=notices.farewells.pop())
             if self._replica.draining and not warned:

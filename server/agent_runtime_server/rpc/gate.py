@@ -1,9 +1,10 @@
 """Lets callers in: who they are, what they may call, how many streams they may hold."""
 
-import time
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc.aio
@@ -48,14 +49,17 @@ class Gate:
 def presented(auth_context: Mapping[str, Iterable[bytes]]) -> Certificate | None:
     """Return what the client's certificate says, None when it showed none."""
     pem = next(iter(auth_context.get("x509_pem_cert", ())), None)
-    if pem is None:
-        return None
+    return None if pem is None else _read(pem)
+
+
+@lru_cache(maxsize=1024)
+def _read(pem: bytes) -> Certificate:
     try:
         certificate = x509.load_pem_x509_certificate(pem)
         names = [*_alternative_names(certificate), certificate.subject.rfc4514_string(), *_common_names(certificate)]
         return Certificate(names, certificate.not_valid_after_utc.timestamp())
     except ValueError:  # grpc has verified it, but a name in it cannot be read
-        return Certificate((), time.time() + 1)
+        return Certificate((), math.inf)
 
 
 def _alternative_names(certificate: x509.Certificate) -> Iterator[str]:

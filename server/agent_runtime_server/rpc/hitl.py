@@ -137,7 +137,7 @@ class HitlService:
         bound_to = fingerprint(hello.filter)
         resume_xid = int(read_token(hello.resume_token, bound_to, (int,))[0]) if hello.resume_token else None
         desk = _Desk(who, reviews.Reviewer(who.tenant, who.actor(v1.ACTOR_KIND_REVIEWER)))
-        call.stream.on_end(desk.leave, desk.end)
+        call.stream.on_end(desk.leave, desk.end, ages=True)
         reader = self._replica.tasks.create_task(self._read(requests, desk), name=f"read {call.correlation_id}")
         try:
             welcome = v1.HitlWelcome(

@@ -1,6 +1,7 @@
-"""The streams that are open here: how many each caller holds, and whether their credentials still are good."""
+"""The streams that are open here: how many each caller holds, how old they are, whether credentials still are good."""
 
 import asyncio
+import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,7 @@ from agent_runtime_server.core.principal import LOCAL, Principal
 _log = structlog.get_logger(__name__)
 
 _WARNING_SECONDS: Final = 60.0  # before credentials expire
+_LEAVE_SECONDS: Final = 25.0  # to leave in, for a stream that has grown old
 _LOOK_SECONDS: Final = 1.0
 _REVOKED_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 5
@@ -44,21 +46,27 @@ class OpenStream:
     caller: Principal = LOCAL
     connection: str = ""
     warned: bool = False
+    ages: bool = False
+    """Whether its age is looked after here; feeds of a session are aged where the session is."""
+    opened: float = field(default_factory=time.monotonic)
+    share_of_age: float = field(default_factory=lambda: random.uniform(0.9, 1))  # noqa: S311 - no secret
+    told_to_leave: bool = False
     _say: Say | None = None
     _end: End | None = None
     _error: ServiceError | None = None
 
-    def on_end(self, say: Say, end: End) -> None:
-        """Call these when its credentials are about to expire, and when they are good no more."""
-        self._say, self._end = say, end
+    def on_end(self, say: Say, end: End, *, ages: bool = False) -> None:
+        """Call these when the stream has to end soon, and when it has to end."""
+        self._say, self._end, self.ages = say, end, ages
         if self._error is not None:
             end(self._error)
 
-    def warn(self, go_away: v1.GoAway) -> None:
-        """Tell the client to come back with fresh credentials."""
-        if self._say is not None:
-            self.warned = True
-            self._say(go_away)
+    def warn(self, go_away: v1.GoAway) -> bool:
+        """Tell the client to come back on another stream; False while nobody writes to it."""
+        if self._say is None:
+            return False
+        self._say(go_away)
+        return True
 
     def end(self, error: ServiceError) -> None:
         """End the stream, or as soon as somebody writes to it."""
@@ -82,6 +90,7 @@ class Streams:
     limits: StreamLimits = field(default_factory=StreamLimits)
     callers: Callers | None = None
     clock: Callable[[], float] = time.time
+    age_seconds: float = 3300
     _open: set[OpenStream] = field(default_factory=set)
     _by_caller: Counter[tuple[str, str]] = field(default_factory=Counter)
     _by_connection: Counter[str] = field(default_factory=Counter)
@@ -117,11 +126,12 @@ class Streams:
             )
 
     async def run(self) -> None:
-        """Warn and end streams as their credentials expire or are revoked, until cancelled."""
+        """Warn and end streams as they grow old and their credentials end, until cancelled."""
         asked = time.monotonic()
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             self.expire()
+            self.age(time.monotonic())
             if time.monotonic() - asked >= _REVOKED_SECONDS:
                 asked = time.monotonic()
                 await self.revoke()
@@ -135,7 +145,17 @@ class Streams:
             if left <= 0:
                 stream.end(expired())
             elif left < _WARNING_SECONDS and not stream.warned:
-                stream.warn(_expiring(left))
+                stream.warned = stream.warn(_go_away(v1.GoAway.REASON_CREDENTIALS_EXPIRING, left))
+
+    def age(self, now: float) -> None:
+        """Tell old streams to come back, and end those that have not."""
+        for stream in [one for one in self._open if one.ages]:
+            left = stream.opened + self.age_seconds * stream.share_of_age - now
+            if left <= 0:
+                message = "the stream reached its greatest age; open another"
+                stream.end(CallerError(v1.ERROR_REASON_SERVER_DRAINING, message))
+            elif left < _LEAVE_SECONDS and not stream.told_to_leave:
+                stream.told_to_leave = stream.warn(_go_away(v1.GoAway.REASON_MAX_AGE, left))
 
     async def revoke(self) -> None:
         """End the streams whose API key was revoked; while that cannot be asked they stay."""
@@ -156,7 +176,7 @@ def _count_down(counter: Counter[T], holder: T) -> None:
         del counter[holder]
 
 
-def _expiring(seconds: float) -> v1.GoAway:
-    go_away = v1.GoAway(reason=v1.GoAway.REASON_CREDENTIALS_EXPIRING)
+def _go_away(reason: "v1.GoAway.Reason.ValueType", seconds: float) -> v1.GoAway:
+    go_away = v1.GoAway(reason=reason)
     go_away.time_left.FromTimedelta(timedelta(seconds=seconds))
     return go_away

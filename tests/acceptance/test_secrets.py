@@ -26,9 +26,9 @@ from servicekit.process import ServerProcess
 from servicekit.service import Service
 
 MODEL_KEY = "planted-model-key-7Qx9"
-DATABASE_PASSWORD = "planted-database-word-3Kf8"
+DATABASE_PASSWORD = "planted-db-word-3Kf8"
 REDIS_PASSWORD = "planted-redis-word-5Tz2"
-USERS_OWN = "sk-the-users-own-words-are-left-alone"
+USERS_OWN = "sk-mine-and-left-alone"
 
 
 @dataclass

@@ -39,6 +39,7 @@ async def _start(log: IO[bytes]) -> asyncio.subprocess.Process:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=log,
+        env={**os.environ, "AGENT_RUNTIME_AUTH_MODE": "off"},  # it is for this program alone, which has no key
         start_new_session=True,
     )
 

@@ -18,9 +18,10 @@ import httpx
 import redis.asyncio
 from pydantic import ValidationError
 
-from agent_runtime_server.core.settings import Settings
+from agent_runtime_server.core.settings import AuthMode, Settings
 from agent_runtime_server.embedded import EmbeddedError, default_state_dir
 from agent_runtime_server.embedded.binaries import find_postgres, find_valkey
+from agent_runtime_server.entrance import tls_files
 
 _SECONDS: Final = 5.0
 _OLDEST_PYTHON: Final = (3, 11)
@@ -59,7 +60,20 @@ async def examine() -> list[Finding]:
     if settings.database_url is None or settings.redis_url is None:
         findings.append(_state_dir(settings))
     findings.append(await _model(settings))
+    findings.append(_callers(settings))
     return findings
+
+
+def _callers(settings: Settings) -> Finding:
+    asked = "credentials are asked for" if settings.auth_mode is AuthMode.REQUIRED else "nobody is asked who they are"
+    try:
+        files = tls_files(settings)
+        if files is None:
+            return Finding(State.GOOD, "callers", f"{asked}; no TLS, so they come over loopback only")
+        files.read()
+    except (OSError, ValueError) as error:
+        return Finding(State.BAD, "callers", str(error))
+    return Finding(State.GOOD, "callers", f"{asked}; TLS by {files.chain}")
 
 
 def _python() -> Finding:

@@ -40,7 +40,7 @@ def test_an_unknown_command_or_option_is_a_usage_error(capsys: pytest.CaptureFix
     assert capsys.readouterr().err.count("\n") == 3
 
 
-@pytest.mark.parametrize("name", ["chat", "review", "sessions", "events", "fork", "health", "run", "demo"])
+@pytest.mark.parametrize("name", ["chat", "review", "sessions", "events", "fork", "health", "keys", "run", "demo"])
 def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([name, "--help"]) == 0
     assert f"agent-runtime {name}" in capsys.readouterr().out

@@ -21,7 +21,6 @@ SETTINGS = {
     "AGENT_RUNTIME_MAX_STREAMS_PER_CONNECTION": str(PER_CONNECTION),
     "AGENT_RUNTIME_MAX_STREAMS": str(TOTAL),
     "AGENT_RUNTIME_MAX_CONNECTIONS": str(CONNECTIONS),
-    "AGENT_RUNTIME_CONNECTION_IDLE_SECONDS": "2",
 }
 MOST_GROWTH = 32 << 20  # bytes
 BOMB = 96 << 20  # bytes, of which some hundred kilobytes are sent
@@ -154,11 +153,3 @@ async def test_silent_connections_are_bounded_and_dropped(limited: ServerProcess
             writer.close()
     assert resident_bytes(limited) - before < MOST_GROWTH
     assert await is_well(limited)
-
-
-async def test_a_connection_that_does_nothing_is_closed(limited: ServerProcess) -> None:
-    async with connected(limited) as service, asyncio.timeout(60):
-        await service.system.GetServerStatus(v1.GetServerStatusRequest())
-        await service.channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
-        assert service.channel.get_state() is grpc.ChannelConnectivity.IDLE
-        await service.system.GetServerStatus(v1.GetServerStatusRequest())

@@ -225,3 +225,17 @@ async def _problem(call: Any) -> grpc.aio.AioRpcError | None:
 
 def _at(found: "list[Found]", number: int) -> Found | None:
     return found[number] if number < len(found) else None
+
+
+async def refusal(opened: Callable[[], Stream[Any, Any]]) -> grpc.aio.AioRpcError:
+    """Return the error of a stream that is refused at once.
+
+    A write that races with the refusal makes gRPC forget it and say INTERNAL: then another stream is opened.
+    """
+    for _ in range(20):
+        async with opened() as stream:
+            error = await stream.end()
+        assert error is not None, "it was not refused"
+        if error.code() is not grpc.StatusCode.INTERNAL:
+            return error
+    raise AssertionError("it was never refused with more than INTERNAL")

@@ -7,7 +7,7 @@ database has so many cores and one disk. That is all there is to queue for: mode
 import heapq
 import random
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
@@ -170,60 +170,74 @@ def _percentile(values: list[float], share: float) -> float:
 
 def simulate(costs: Costs, fleet: Fleet, load: Load, seed: int = 1) -> Seen:
     """Put a fleet under a load and return what comes out; the same seed brings the same."""
-    time, chance = Time(), random.Random(seed)
-    seen = Seen(load.seconds)
+    time = Time()
     machine = Cores(time, fleet.cores or fleet.workers)
     databases = [machine if fleet.cores else Cores(time, fleet.shard_cores) for _ in range(fleet.shards)]
     workers = [Worker(time, machine, databases[number % fleet.shards], costs) for number in range(fleet.workers)]
-    begin = load.warm_seconds * 1000
-    turns = _turns(time, chance, costs, load, fleet, workers, machine, seen, begin)
-    for way in turns:
-        time.go(way)
-    time.run(begin)
+    traffic = _Traffic(time, random.Random(seed), costs, load, workers, machine if fleet.cores else None)
+    traffic.begin()
+    time.run(load.warm_seconds * 1000)
     before = [one.busy_ms for one in (machine, *databases)]
-    time.run(begin + load.seconds * 1000)
+    time.run((load.warm_seconds + load.seconds) * 1000)
     spent = [one.busy_ms - earlier for one, earlier in zip((machine, *databases), before, strict=True)]
-    seen.machine_busy = spent[0] / (load.seconds * 1000 * (fleet.cores or fleet.workers))
-    seen.database_busy = max(spent[1:]) / (load.seconds * 1000 * (fleet.cores or fleet.shard_cores))
+    seen, whole = traffic.seen, load.seconds * 1000
+    seen.machine_busy = spent[0] / (whole * (fleet.cores or fleet.workers))
+    seen.database_busy = max(spent[1:]) / (whole * (fleet.cores or fleet.shard_cores))
     batches = [size for worker in workers for size in worker.batches]
     seen.batch = sum(batches) / len(batches) if batches else 0.0
     return seen
 
 
-def _turns(
-    time: Time, chance: random.Random, costs: Costs, load: Load, fleet: Fleet, workers: list[Worker],
-    machine: Cores, seen: Seen, begin: float,
-) -> Iterator[Way]:  # fmt: skip
-    shared = costs.load_ms_a_turn + costs.redis_ms_a_turn if fleet.cores else 0.0
+class _Traffic:
+    """Lets turns come and notes those that end once it is warm."""
 
-    def turn(worker: Worker) -> Way:
-        started = time.now
-        if shared:
-            yield machine.work(shared)
+    def __init__(
+        self, time: Time, chance: random.Random, costs: Costs, load: Load, workers: list[Worker], shared: Cores | None
+    ) -> None:
+        self.seen = Seen(load.seconds)
+        self._time = time
+        self._chance = chance
+        self._costs = costs
+        self._load = load
+        self._workers = workers
+        self._shared = shared  # the machine, where clients, model and cache need it too
+
+    def begin(self) -> None:
+        for number in range(self._load.streams):
+            self._time.go(self._stream(self._workers[number % len(self._workers)]))
+        if self._load.rate:
+            self._time.go(self._arrivals())
+
+    def _stream(self, worker: Worker) -> Way:
+        yield self._time.after(self._chance.uniform(0, self._load.answer_ms + 20))
+        while True:
+            yield from self._turn(worker)
+
+    def _arrivals(self) -> Way:
+        while True:
+            yield self._time.after(self._chance.expovariate(self._load.rate / 1000))
+            self._time.go(self._turn(self._chance.choice(self._workers)))
+
+    def _turn(self, worker: Worker) -> Way:
+        started, costs = self._time.now, self._costs
+        if self._shared is not None:
+            yield self._shared.work(costs.load_ms_a_turn + costs.redis_ms_a_turn)
         yield worker.work(costs.server_ms_a_turn * _SHARE_OF_BEGIN)
-        for number in range(APPENDS_A_TURN):
-            asked = time.now
-            yield worker.commit()
-            if asked >= begin:
-                seen.committed_ms.append(time.now - asked)
-            if number == 0:
-                for _ in range(_BURSTS_AN_ANSWER):
-                    yield time.after(load.answer_ms / _BURSTS_AN_ANSWER)
-                    yield worker.work(costs.server_ms_a_turn * (1 - _SHARE_OF_BEGIN) / _BURSTS_AN_ANSWER)
-        if started >= begin:
-            seen.took_ms.append(time.now - started - load.answer_ms)
+        yield from self._commit(worker)
+        for _ in range(_BURSTS_AN_ANSWER):
+            yield self._time.after(self._load.answer_ms / _BURSTS_AN_ANSWER)
+            yield worker.work(costs.server_ms_a_turn * (1 - _SHARE_OF_BEGIN) / _BURSTS_AN_ANSWER)
+        for _ in range(APPENDS_A_TURN - 1):
+            yield from self._commit(worker)
+        if self._warm:
+            self.seen.took_ms.append(self._time.now - started - self._load.answer_ms)
 
-    def stream(worker: Worker) -> Way:
-        yield time.after(chance.uniform(0, load.answer_ms + 20))
-        while True:
-            yield from turn(worker)
+    def _commit(self, worker: Worker) -> Way:
+        asked = self._time.now
+        yield worker.commit()
+        if self._warm:
+            self.seen.committed_ms.append(self._time.now - asked)
 
-    def arrivals() -> Way:
-        while True:
-            yield time.after(chance.expovariate(load.rate / 1000))
-            time.go(turn(chance.choice(workers)))
-
-    for number in range(load.streams):
-        yield stream(workers[number % len(workers)])
-    if load.rate:
-        yield arrivals()
+    @property
+    def _warm(self) -> bool:
+        return self._time.now >= self._load.warm_seconds * 1000

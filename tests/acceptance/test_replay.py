@@ -23,9 +23,7 @@ async def replay(target: str, *arguments: str) -> tuple[int | None, str, str]:
 
 
 @pytest.fixture(scope="module")
-async def demo_session(
-    server: ServerProcess, one_model: MockServer, tmp_path_factory: pytest.TempPathFactory
-) -> str:
+async def demo_session(server: ServerProcess, one_model: MockServer, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A whole turn: routed, with reads, approvals, writes, commands and an end."""
     one_model.use([])  # else the script of the test before still stands
     folder = tmp_path_factory.mktemp("replayed")

@@ -70,6 +70,15 @@ async def test_who_is_refused_tries_the_next_server(servers: list[ScriptedServer
     assert at == 2
 
 
+async def test_a_call_that_a_leaving_server_refuses_is_answered_by_the_next(
+    servers: list[ScriptedServer], client: Client
+) -> None:
+    client._channels._opened = 0
+    servers[0].refusals.append(status(grpc.StatusCode.UNAVAILABLE, "SERVER_DRAINING", retry_delay=0.9))
+    assert (await client.get_session("s1")).session_id == "s1"
+    assert not servers[0].refusals
+
+
 async def test_servers_that_are_not_there_are_passed_over(servers: list[ScriptedServer], client: Client) -> None:
     for server in servers[1:]:
         await server.stop()

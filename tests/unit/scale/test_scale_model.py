@@ -22,11 +22,11 @@ COSTS = Costs(
     redis_ms_a_turn=0.1,
     load_ms_a_turn=1.0,
 )
-BRIEF = {"seconds": 1.0, "warm_seconds": 1.0, "answer_ms": 100.0}
+BRIEF = Load(seconds=1.0, warm_seconds=1.0, answer_ms=100.0)
 
 
-def run(fleet: Fleet, seed: int = 1, **load: float) -> Seen:
-    return simulate(COSTS, fleet, Load(**BRIEF | load), seed)  # type: ignore[arg-type]
+def run(fleet: Fleet, seed: int = 1, *, rate: float = 0, streams: int = 0) -> Seen:
+    return simulate(COSTS, fleet, replace(BRIEF, rate=rate, streams=streams), seed)
 
 
 def test_the_same_seed_brings_the_same() -> None:
@@ -46,7 +46,7 @@ def test_workers_add_up_until_the_database_is_full() -> None:
     heavy = replace(COSTS, postgres_ms_an_append=0.4)
 
     def rate(workers: int, shards: int = 1) -> float:
-        load = Load(streams=200 * workers, **BRIEF)  # type: ignore[arg-type]
+        load = replace(BRIEF, streams=200 * workers)
         return simulate(heavy, Fleet(workers, shards, shard_cores=1), load).rate
 
     alone = rate(1)
@@ -56,8 +56,8 @@ def test_workers_add_up_until_the_database_is_full() -> None:
 
 def test_a_busy_server_puts_more_into_a_transaction() -> None:
     slow = replace(COSTS, flush_ms=20.0)
-    quiet = simulate(slow, Fleet(1), Load(rate=5, **BRIEF))  # type: ignore[arg-type]
-    busy = simulate(slow, Fleet(1), Load(rate=600, **BRIEF))  # type: ignore[arg-type]
+    quiet = simulate(slow, Fleet(1), replace(BRIEF, rate=5))
+    busy = simulate(slow, Fleet(1), replace(BRIEF, rate=600))
     assert quiet.batch < 2 < 5 < busy.batch
 
 

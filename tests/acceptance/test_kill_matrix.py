@@ -2,23 +2,35 @@
 
 import os
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from agent_runtime_server.embedded import scratch_state_dir
-from killkit.faults import Kind, plan
+from killkit.faults import SENDING, Fault, Kind, plan
 from killkit.matrix import Outcome, run_matrix
 from killkit.report import table
 from killkit.world import Size
 
 SEED: Final = int(os.environ.get("AGENT_RUNTIME_TEST_SEED", "7"))
 HURRIED: Final = Size(clients=2, lease_seconds=2, heartbeat_seconds=1, silence_seconds=3)
+SMALL: Final = replace(HURRIED, clients=1, replicas=2, workers=0, patience=5)
+FORGETFUL: Final = replace(SMALL, keeps_journal=False)
 
 
-async def matrix(folder: Path, runs: int, kinds: tuple[Kind, ...], *, worlds: int = 1, size: Size = HURRIED) -> Outcome:
-    faults = plan(runs, SEED, kinds)
+def broken(bug: str) -> Size:
+    """Return a world whose servers have a bug on purpose."""
+    return replace(SMALL, program=("killkit.broken_server", bug))
+
+
+def faults(number: int, kind: Kind, boundary: str) -> list[Fault]:
+    return [Fault(place, kind, boundary) for place in range(1, number + 1)]
+
+
+async def matrix(folder: Path, faults: Sequence[Fault], *, worlds: int = 1, size: Size = HURRIED) -> Outcome:
     return await run_matrix(
         folder,
         faults,
@@ -33,7 +45,22 @@ async def matrix(folder: Path, runs: int, kinds: tuple[Kind, ...], *, worlds: in
 @pytest.mark.timeout(600)
 async def test_nothing_is_lost_whatever_is_killed() -> None:
     with scratch_state_dir() as folder:
-        outcome = await matrix(folder, 62, tuple(Kind), worlds=2)
+        outcome = await matrix(folder, plan(64, SEED), worlds=2)
     assert outcome.clean, table(outcome)
     assert {struck.fault.kind for struck in outcome.struck} == set(Kind)
-    assert len(outcome.struck) == 62
+    assert len(outcome.struck) == 64
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("size", "faults", "rule"),
+    [
+        pytest.param(broken("fencing"), faults(2, Kind.STOP_SERVER, "turn_started"), "log", id="fencing"),
+        pytest.param(broken("dedup"), faults(6, Kind.LOST_ACKS, SENDING), "each frame once", id="dedup"),
+        pytest.param(FORGETFUL, faults(2, Kind.KILL_CLIENT, "tool_call_started"), "one result a call", id="journal"),
+    ],
+)
+async def test_the_checker_finds_a_bug_that_was_planted(size: Size, faults: Sequence[Fault], rule: str) -> None:
+    with scratch_state_dir() as folder:
+        outcome = await matrix(folder, faults, size=size)
+    assert rule in {violation.rule for violation in outcome.violations}, table(outcome)

@@ -17,6 +17,7 @@ from killkit.programs import ClientProgram, Program
 from killkit.proxy import proxying
 from killkit.records import read
 from killkit.seat import Seat
+from killkit.sequential import replay_problems
 from killkit.stores import MortalStore, mortal_stores
 from servicekit.process import PROGRAM, ServerProcess
 
@@ -112,6 +113,7 @@ class World:
                 session_id = f"{folder.parent.name}-{folder.name}"
                 logs[session_id] = [event async for event in client.events(session_id)]
                 found += check(_story(session_id, logs[session_id], folder))
+                found += [Violation("decided alike", session_id, text) for text in replay_problems(logs[session_id])]
         found += check_reviewer([*read(self.folder / "reviewer")], logs)
         return found, len(logs)
 

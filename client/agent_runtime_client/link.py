@@ -15,6 +15,7 @@ Up = TypeVar("Up", v1.ChatRequest, v1.HitlRequest)
 Down = TypeVar("Down", v1.ChatResponse, v1.HitlResponse)
 
 _MOST_EPHEMERAL: Final = 64
+_CUT: Final = Problem(grpc.StatusCode.CANCELLED, "the stream was cut")
 
 
 class Link(Generic[Up, Down]):
@@ -35,7 +36,7 @@ class Link(Generic[Up, Down]):
     ) -> None:
         self.channel = channel
         self.over = asyncio.Event()
-        self._call: grpc.aio.StreamStreamCall[Up, Down] = call
+        self._call: grpc.aio.StreamStreamCall[Up, Down] | None = call
         self._timing = timing
         self._make_ping: Callable[[], Up] = make_ping
         self._release = release
@@ -61,14 +62,15 @@ class Link(Generic[Up, Down]):
     async def write_forever(self) -> None:
         """Send what is put, and pings in between, until the stream ends."""
         try:
-            while not self._cut:
-                await self._call.write(await self._next_frame())
+            while True:
+                frame = await self._next_frame()
+                await self._open_call().write(frame)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             # The stream is over; the reader learns how it ended.
             return
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             if not self._cut:
-                raise
+                raise _bare(error) from None
 
     async def read(self) -> Down | Problem:
         """Return the next frame, or how the stream ended."""
@@ -81,17 +83,19 @@ class Link(Generic[Up, Down]):
         try:
             # Only waiting counts as silence, not the time the application takes between two reads.
             async with asyncio.timeout(self._silence):
-                frame = await self._call.read()
+                frame = await self._open_call().read()
         except TimeoutError:
             return Problem(grpc.StatusCode.UNAVAILABLE, f"nothing heard for {self._silence:g} s")
         except grpc.aio.AioRpcError as error:
             return problem_of(error)
-        except asyncio.CancelledError:
+        except asyncio.InvalidStateError:
+            return _CUT
+        except asyncio.CancelledError as error:
             # gRPC raises this too when the call was cancelled, by `cut` or by a fault of its own.
             task = asyncio.current_task()
             if task is None or task.cancelling():
-                raise
-            return Problem(grpc.StatusCode.CANCELLED, "the stream was cut")
+                raise _bare(error) from None
+            return _CUT
         if isinstance(frame, type(grpc.aio.EOF)):
             return Problem(grpc.StatusCode.OK, "the server ended the stream")
         return cast("Down", frame)
@@ -99,13 +103,20 @@ class Link(Generic[Up, Down]):
     def cut(self) -> None:
         """End the stream from this side; whoever reads it is told."""
         self._cut = True
-        self._call.cancel()
+        if self._call is not None:
+            self._call.cancel()
         self._queued.set()
 
     async def aclose(self) -> None:
         """End the stream and give its channel back."""
         self.cut()
+        self._call = None  # the connection lasts as long as the call, and this object may have to wait for the garbage
         await self._release()
+
+    def _open_call(self) -> "grpc.aio.StreamStreamCall[Up, Down]":
+        if self._call is None or self._cut:
+            raise asyncio.InvalidStateError
+        return self._call
 
     async def _next_frame(self) -> Up:
         while not self._queue:
@@ -118,3 +129,8 @@ class Link(Generic[Up, Down]):
             if self._cut:
                 raise asyncio.InvalidStateError
         return self._queue.popleft()
+
+
+def _bare(error: asyncio.CancelledError) -> asyncio.CancelledError:
+    """Return the error without its traceback, whose frames would keep the call, and with it the connection."""
+    return error.with_traceback(None)

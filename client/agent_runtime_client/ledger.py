@@ -86,12 +86,14 @@ class Ledger:
         """Decide about a call that this process has not touched, from the log and the journal."""
         if entry is not None and entry.result is not None:
             return Fate.RESEND
+        repeatable = is_repeatable(open_call.call.tool_name) and not open_call.cancelled
         if open_call.started_by not in (None, self._client_id):
-            return Fate.LEAVE
+            # Whoever began it may be gone for good; the first result wins.
+            return Fate.RUN_AGAIN if repeatable else Fate.LEAVE
         begun = entry is not None or open_call.started_by is not None
         if not begun:
             return Fate.LEAVE if open_call.cancelled else Fate.RUN
-        if is_repeatable(open_call.call.tool_name) and not open_call.cancelled:
+        if repeatable:
             return Fate.RUN_AGAIN
         return Fate.CONFESS
 

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = run_matrix(folder, faults, worlds=asked.worlds, size=size, seed=asked.seed, minutes=asked.minutes, tell=_tell)
     try:
         outcome = asyncio.run(_interruptible(run))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         shutil.rmtree(folder, ignore_errors=True)
         return 130
     _say(table(outcome))

@@ -81,6 +81,21 @@ async def test_an_idempotent_call_does_not_wait(server: ScriptedServer, client: 
         assert kinds == {"tool_call_started", "tool_result"}
 
 
+async def test_who_takes_a_lost_clients_place_runs_again_only_what_may_be_repeated(
+    server: ScriptedServer, client: Client
+) -> None:
+    tools = Recorder()
+    async with client.chat("s1", executor=tools) as chat:
+        stream = await server.chat()
+        orders = [dispatched(1, call("c1"), seconds=10**10), dispatched(2, call("c2", "look"), seconds=10**10)]
+        await stream.welcome(*orders, started(3, "c1", "lost"), started(4, "c2", "lost"))
+        result = (await stream.receive()).tool_result
+        assert (result.call_id, result.status) == ("c2", v1.ToolResult.STATUS_SUCCEEDED)
+        await stream.events(event(5, user_message=v1.UserMessage()))
+        assert [(await take(chat, Event)).event.seq for _ in range(5)] == [1, 2, 3, 4, 5]
+    assert tools.runs == ["c2"]
+
+
 async def test_calls_of_one_answer_run_side_by_side(server: ScriptedServer, client: Client) -> None:
     tools = Recorder(hold=True)
     async with client.chat("s1", executor=tools):

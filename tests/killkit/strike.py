@@ -13,11 +13,13 @@ from killkit.faults import AT_RANDOM, SENDING, Fault, Kind
 from killkit.records import Record, What
 from killkit.seat import Seat
 from killkit.world import World, processes_of
-from servicekit.process import ServerProcess
+from servicekit.process import ServerFailed, ServerProcess
 from servicekit.waiting import until
 
 _LONGEST_WAIT: Final = 15.0
 _LATE_SECONDS: Final = 0.03
+_REVIVAL_SECONDS: Final = 120
+_PAUSE_SECONDS: Final = 0.3
 _TAKEN_OVER_SECONDS: Final = 2.5
 """After its lease, by when a stopped owner's steps are another's for certain."""
 
@@ -113,7 +115,7 @@ class Striker:
         server, hit = self._victim(seat)
         since = time.monotonic()
         await server.kill()
-        self._mending.create_task(server.start())
+        self._mending.create_task(_revive(server))
         return hit, since, True
 
     async def _kill_worker(self, seat: Seat) -> tuple[Sequence[Seat], float, bool]:
@@ -198,4 +200,14 @@ class Striker:
 
 async def _restart(server: ServerProcess) -> None:
     await server.stop()
-    await server.start()
+    await _revive(server)
+
+
+async def _revive(server: ServerProcess) -> None:
+    """Start a server, and again while it cannot start because Postgres is away, as whoever supervises it would."""
+    async with asyncio.timeout(_REVIVAL_SECONDS):
+        while not server.ready:
+            try:
+                await server.start()
+            except ServerFailed:
+                await asyncio.sleep(_PAUSE_SECONDS)

@@ -235,3 +235,22 @@ async def test_a_reviewer_resumes_with_its_token(service: Service, model: MockSe
             missed = await reviewer.approval(session_id)
             assert reviewer.all("welcome")[0].resumed
     assert missed.state == v1.APPROVAL_STATE_REJECTED
+
+
+async def test_a_reviewer_who_leaves_in_the_middle_of_news_is_told_the_rest(
+    service: Service, model: MockServer
+) -> None:
+    model.use([calls(WRITE_A, ("execute_command", {"command": "true"})), says("Done.")])
+    session_id = await service.new_session()
+    own = v1.ApprovalFilter(session_ids=[session_id])
+    async with service.chat(session_id) as chat:
+        async with service.review(filter=own) as reviewer:
+            await reviewer.frame("caught_up")
+            await chat.say("do both")
+            await reviewer.frame("approval", 1)
+            places = [(frame.resume_token, frame.approval.approval_id) for frame in reviewer.frames]
+        (before,), (first, one), (_, other) = ([p for p in places if p[0] and not p[1]], *[p for p in places if p[1]])
+        async with service.review(filter=own, resume_token=first or before[0]) as reviewer:
+            await reviewer.frame("caught_up")
+            assert other in {approval.approval_id for approval in reviewer.all("approval")}
+    assert one != other

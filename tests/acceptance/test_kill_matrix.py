@@ -19,6 +19,7 @@ SEED: Final = int(os.environ.get("AGENT_RUNTIME_TEST_SEED", "7"))
 HURRIED: Final = Size(clients=2, lease_seconds=2, heartbeat_seconds=1, silence_seconds=3)
 SMALL: Final = replace(HURRIED, clients=1, replicas=2, workers=0, patience=5)
 DONE_TWICE: Final = {"log", "one effect a command"}
+FORGOTTEN: Final = {"one result a call", "real results"}
 FORGETFUL: Final = replace(SMALL, keeps_journal=False)
 
 
@@ -57,8 +58,8 @@ async def test_nothing_is_lost_whatever_is_killed() -> None:
     ("size", "faults", "rules"),
     [
         pytest.param(broken("fencing"), faults(2, Kind.STOP_SERVER, "turn_started"), DONE_TWICE, id="fencing"),
-        pytest.param(broken("dedup"), faults(6, Kind.LOST_ACKS, SENDING), {"each frame once"}, id="dedup"),
-        pytest.param(FORGETFUL, faults(2, Kind.KILL_CLIENT, "tool_call_started"), {"one result a call"}, id="journal"),
+        pytest.param(broken("dedup"), faults(12, Kind.LOST_ACKS, SENDING), {"each frame once"}, id="dedup"),
+        pytest.param(FORGETFUL, faults(3, Kind.KILL_CLIENT, "tool_call_started"), FORGOTTEN, id="journal"),
     ],
 )
 async def test_the_checker_finds_a_bug_that_was_planted(size: Size, faults: Sequence[Fault], rules: set[str]) -> None:

@@ -94,7 +94,7 @@ class Striker:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        if self._chance.random() < 0.5:
+        if boundary != SENDING and self._chance.random() < 0.5:
             await asyncio.sleep(self._chance.uniform(0, _LATE_SECONDS))
         return watching[self._chance.choice([*done])] if done else self._chance.choice(seats)
 

@@ -167,9 +167,11 @@ class HitlService:
         last_sent, warned = time.monotonic(), False
         while True:
             desk.wake.clear()
-            for approval in await self._changes(desk, everything, position):
+            changed = await self._changes(desk, everything, position)
+            for left, approval in zip(range(len(changed) - 1, -1, -1), changed, strict=True):
                 last_sent = time.monotonic()
-                token = make_token(bound_to, (position.xid,))
+                # The place is behind all of them: who comes back after the first must be told of the others.
+                token = "" if left else make_token(bound_to, (position.xid,))
                 yield v1.HitlResponse(resume_token=token, approval=shown(approval, desk.who))
             if self._replica.draining and not warned:
                 warned = True

@@ -20,6 +20,8 @@ _LONGEST_WAIT: Final = 15.0
 _LATE_SECONDS: Final = 0.03
 _REVIVAL_SECONDS: Final = 120
 _PAUSE_SECONDS: Final = 0.3
+_WORKER_SECONDS: Final = 6.0
+"""By when a worker that was killed serves again."""
 _TAKEN_OVER_SECONDS: Final = 2.5
 """After its lease, by when a stopped owner's steps are another's for certain."""
 
@@ -52,6 +54,7 @@ class Striker:
         self._world = world
         self._chance = Random(seed)
         self._mending = mending
+        self._worker_killed = -_WORKER_SECONDS
         self._blows: Mapping[Kind, Callable[[Seat], Awaitable[tuple[Sequence[Seat], float, bool]]]] = {
             Kind.KILL_SERVER: self._kill_server,
             Kind.KILL_WORKER: self._kill_worker,
@@ -69,7 +72,7 @@ class Striker:
 
     async def strike(self, fault: Fault) -> Struck:
         """Wait for the fault's moment, do the harm, and wait until those it hit have gone on."""
-        await until(lambda: sum(server.ready for server in self._world.servers) >= 2, "two replicas")
+        await until(lambda: len(self._fit()) >= 2, "two replicas that serve", _REVIVAL_SECONDS)
         seat = await self._moment(fault.boundary)
         hit, since, on_new_stream = await self._blows[fault.kind](seat)
         sessions = [one.session_id for one in hit]
@@ -123,9 +126,10 @@ class Striker:
         if not workers:  # the server that has them has just been killed
             return await self._kill_server(seat)
         pid = seat.replica_pid if seat.replica_pid in workers else self._chance.choice(workers)
-        since = time.monotonic()
+        hit, since = self._served_by(pid), time.monotonic()
         os.kill(pid, signal.SIGKILL)
-        return self._served_by(pid), since, True
+        self._worker_killed = since
+        return hit, since, True
 
     async def _drain_server(self, seat: Seat) -> tuple[Sequence[Seat], float, bool]:
         server, hit = self._victim(seat)
@@ -188,10 +192,14 @@ class Striker:
         await self._world.postgres.start()
         return self._world.seats, time.monotonic(), False
 
+    def _fit(self) -> Sequence[ServerProcess]:
+        """Return the servers that serve with all of their processes."""
+        settled = time.monotonic() > self._worker_killed + _WORKER_SECONDS
+        return [server for server in self._world.servers if server.ready and (settled or not server.options)]
+
     def _victim(self, seat: Seat) -> tuple[ServerProcess, Sequence[Seat]]:
         """Return the server that serves a seat, or any, and all the seats it serves."""
-        ready = [server for server in self._world.servers if server.ready]
-        server = self._world.server_of(seat) or self._chance.choice(ready)
+        server = self._world.server_of(seat) or self._chance.choice(self._fit())
         return server, self._served_by(*processes_of(server))
 
     def _served_by(self, *pids: int) -> Sequence[Seat]:

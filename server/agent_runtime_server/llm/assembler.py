@@ -48,7 +48,7 @@ class Assembler:
         """Take one chunk, or a whole completion; raise what it reports when it is an error."""
         if not isinstance(chunk, dict):
             raise ModelUnavailable("the model endpoint sent a chunk that is not a JSON object")
-        if failure := reported_failure(chunk):
+        if ("error" in chunk or chunk.get("object") == "error") and (failure := reported_failure(chunk)):
             raise failure
         if isinstance(usage := chunk.get("usage"), dict):
             self._usage = usage
@@ -95,10 +95,10 @@ class Assembler:
             self._grow(len(text))
             self._text.write(text)
             self._add(Channel.TEXT, text)
-        pieces = delta.get("tool_calls")
-        for piece in pieces if isinstance(pieces, list) else ():
-            if isinstance(piece, dict):
-                self._call_piece(piece)
+        if isinstance(pieces := delta.get("tool_calls"), list):
+            for piece in pieces:
+                if isinstance(piece, dict):
+                    self._call_piece(piece)
 
     def _add(self, channel: Channel, text: str, call_index: int = 0, tool_name: str = "") -> None:
         """Add a piece to the run it goes on with, or begin one."""
@@ -186,9 +186,11 @@ def _str(value: object) -> str:
 
 
 def _text_of(content: object) -> str:
+    if isinstance(content, str):
+        return content
     if isinstance(content, list):  # content as parts
         return "".join(_str(part.get("text")) for part in content if isinstance(part, dict))
-    return _str(content)
+    return ""
 
 
 def _arguments_of(arguments: object) -> str:

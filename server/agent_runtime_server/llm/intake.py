@@ -79,7 +79,9 @@ class Intake:
             if self.done:
                 return
             self.events += 1
-            if event.strip() == DONE:
+            if event.startswith(b"{"):
+                self._assembler.add(_decoded(event))
+            elif event.strip() == DONE:
                 self.done = True
             elif event:
                 self._assembler.add(_decoded(event))

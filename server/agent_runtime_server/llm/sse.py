@@ -24,6 +24,7 @@ class SseParser:
     def __init__(self, longest_line: int = LONGEST_LINE, longest_event: int = LONGEST_EVENT) -> None:
         self._longest_line = longest_line
         self._longest_event = longest_event
+        self._plain_size = min(longest_line, longest_event)  # of what need not be measured line by line
         self._tail = bytearray()  # a line that has not ended yet
         self._data: list[bytes] = []  # the data lines of an event that has not ended yet
         self._data_size = 0
@@ -31,6 +32,8 @@ class SseParser:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Take a chunk and return the data of the events that end in it."""
+        if (whole_events := self._whole_events(chunk)) is not None:
+            return whole_events
         last_break = chunk.rfind(b"\n")
         if last_break < 0:
             self._hold(chunk)
@@ -43,6 +46,18 @@ class SseParser:
         for line in whole.split(b"\n"):
             self._line(line, events)
         self._hold(chunk[last_break + 1 :])
+        return events
+
+    def _whole_events(self, chunk: bytes) -> list[bytes] | None:
+        """Return the events of a chunk that is made of whole ones of one line each, as most are; None for another."""
+        if self._tail or self._data or len(chunk) > self._plain_size or b"\r" in chunk:
+            return None
+        if not (chunk.startswith(b"data: ") and chunk.endswith(b"\n\n")):
+            return None
+        events = chunk[6:-2].split(b"\n\ndata: ")
+        if chunk.count(b"\n") != 2 * len(events):
+            return None
+        self._at_start = False
         return events
 
     def finish(self) -> list[bytes]:

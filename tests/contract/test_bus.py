@@ -8,6 +8,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from agent_runtime_server.stores.redis.bus import RedisBus
+from enginekit.turns import until_true
 
 
 @asynccontextmanager
@@ -65,6 +66,20 @@ async def test_who_stops_listening_hears_no_more(redis_url: str) -> None:
         one.publish("s2", b"kept")
         assert await heard.get() == b"kept"
         assert quiet.empty()
+
+
+async def test_who_is_alone_sends_nothing_until_another_comes(redis_url: str) -> None:
+    async with bus(redis_url, "a") as one, Redis.from_url(redis_url) as admin:
+        execute: Any = admin.execute_command
+        await until_true(lambda: one.alone)
+        before = (await execute("INFO", "commandstats"))["cmdstat_spublish"]["calls"]
+        one.publish("s1", b"to nobody")
+        async with bus(redis_url, "b") as other:
+            await until_true(lambda: not one.alone)
+            hello = 1
+            assert (await execute("INFO", "commandstats"))["cmdstat_spublish"]["calls"] == before + hello
+            heard = await heard_by(other, one, "s1")
+            assert heard.empty()
 
 
 async def test_it_comes_back_when_redis_does(redis_url: str) -> None:

@@ -13,11 +13,15 @@ import httpx
 _KEEP_ALIVE_SECONDS: Final = 30.0
 _MOST_GATHERED: Final = 1 << 20
 _LONGEST_HEAD: Final = 64 << 10
+_MOST_STRETCH: Final = 3  # times what the taker asked for
 _INFORMATIONAL: Final = range(100, 200)
 
 Origin = tuple[bytes, str, int]
 Take = Callable[[bytes], float]
-"""Takes what came of a body, and returns for how many seconds the rest shall gather before it is called again."""
+"""Takes what came of a body, and returns for how many seconds the rest shall gather before it is called again.
+
+When the event loop is late, it gathers for longer: fewer calls with more in each are what helps then.
+"""
 Pour = Callable[[Take], Awaitable[None]]
 
 
@@ -139,6 +143,7 @@ class _Connection(asyncio.Protocol):
         self._gathered = 0
         self._take: Take | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0  # when the timer is to fire
         self._waiter: asyncio.Future[None] | None = None
         self._used = self._loop.time()
 
@@ -190,8 +195,8 @@ class _Connection(asyncio.Protocol):
         if self._failure is not None:
             raise self._failure
 
-    def _hand_over(self) -> None:
-        """Give what has gathered to whom the body is poured."""
+    def _hand_over(self, late: float = 0) -> None:
+        """Give what has gathered to whom the body is poured; so many seconds later than it was to be."""
         if self._take is None or not self._parts:
             return
         try:
@@ -200,7 +205,8 @@ class _Connection(asyncio.Protocol):
             self._fail(error)
         else:
             if seconds and not self._ended:
-                self._timer = self._loop.call_later(seconds, self._gathered_enough)
+                self._due = self._loop.time() + seconds + min(4 * late, _MOST_STRETCH * seconds)
+                self._timer = self._loop.call_at(self._due, self._gathered_enough)
 
     def finish(self) -> bool:
         """Let go of the answer; tells whether the connection can be asked again."""
@@ -231,7 +237,7 @@ class _Connection(asyncio.Protocol):
 
     def _gathered_enough(self) -> None:
         self._timer = None
-        self._hand_over()
+        self._hand_over(self._loop.time() - self._due)
 
     # -- of asyncio -------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from redis.asyncio import Redis
@@ -14,30 +14,40 @@ from redis.exceptions import RedisError
 _log = structlog.get_logger(__name__)
 
 _PREFIX: Final = "agent-runtime:"
+"""Before every topic; alone it is the channel that each replica listens to, so that they can be counted."""
+
 _MOST_WAITING: Final = 10_000
 _MOST_AT_ONCE: Final = 256
 _PAUSE_SECONDS: Final = 0.5
+_COUNT_SECONDS: Final = 5.0
 
 Heard = Callable[[bytes], None]
 
 
 class RedisBus:
-    """The Bus on one Redis; `run` must run while it is used. What it cannot send is dropped."""
+    """The Bus on one Redis; `run` must run while it is used. What it cannot send is dropped.
+
+    While no other replica is there, nothing is sent. One that comes says so before it serves anybody.
+    """
 
     def __init__(self, client: "Redis", sender: str) -> None:
         self._client = client
+        self._execute: Any = client.execute_command  # which redis-py leaves untyped
         self._sender = sender.encode() + b"\0"
         self._waiting: deque[tuple[str, bytes]] = deque(maxlen=_MOST_WAITING)
         self._listeners: dict[str, Heard] = {}
         self._changed: set[str] = set()  # topics to be subscribed to, or not any more
         self._to_send = asyncio.Event()
         self._to_change = asyncio.Event()
+        self.alone = False  # no other replica is there
+        self._heard_others = False  # since they began to be counted
         self.connected = True  # until it turns out otherwise
 
     def publish(self, topic: str, message: bytes) -> None:
         """Tell every other replica that listens to the topic."""
-        self._waiting.append((topic, message))
-        self._to_send.set()
+        if not self.alone:
+            self._waiting.append((topic, message))
+            self._to_send.set()
 
     def listen(self, topic: str, heard: Heard) -> None:
         """Call `heard` with what other replicas say on the topic."""
@@ -79,14 +89,17 @@ class RedisBus:
         while True:
             try:
                 async with self._client.pubsub() as pubsub, asyncio.TaskGroup() as tasks:
-                    await pubsub.ssubscribe(_PREFIX)  # so that there is a connection to read from
+                    await pubsub.ssubscribe(_PREFIX)
+                    await self._execute("SPUBLISH", _PREFIX, self._sender)
                     self._tell(connected=True)
                     self._changed |= self._listeners.keys()
                     self._to_change.set()
                     tasks.create_task(self._subscribe(pubsub), name="bus subscriptions")
                     tasks.create_task(self._read(pubsub), name="bus messages")
+                    tasks.create_task(self._count(), name="bus replicas")
             except* (RedisError, OSError) as errors:
                 self._tell(connected=False, error=type(errors.exceptions[0]).__name__)
+            self.alone = False
             await asyncio.sleep(_PAUSE_SECONDS * random.uniform(0.5, 1))  # noqa: S311 - replicas come back one by one
 
     def _tell(self, *, connected: bool, error: str = "") -> None:
@@ -110,6 +123,14 @@ class RedisBus:
             if unwanted:
                 await pubsub.sunsubscribe(*unwanted)
 
+    async def _count(self) -> None:
+        """Find out again and again whether others are there; who comes in between is heard."""
+        while True:
+            self._heard_others = False
+            answer = await self._execute("PUBSUB", "SHARDNUMSUB", _PREFIX)
+            self.alone = answer[1] == 1 and not self._heard_others
+            await asyncio.sleep(_COUNT_SECONDS)
+
     async def _read(self, pubsub: PubSub) -> None:
         while True:
             message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=None)
@@ -117,6 +138,9 @@ class RedisBus:
                 self._hear(message["channel"].decode().removeprefix(_PREFIX), message["data"])
 
     def _hear(self, topic: str, data: bytes) -> None:
+        if data.startswith(self._sender):
+            return
+        self._heard_others, self.alone = True, False
         heard = self._listeners.get(topic)
-        if heard is not None and not data.startswith(self._sender):
+        if heard is not None:
             heard(data.partition(b"\0")[2])

@@ -12,7 +12,7 @@ from agent_runtime_client.channels import Channels
 from agent_runtime_client.errors import ChatClosed, ClientError, Rejected
 from agent_runtime_client.link import Down, Link, Up
 from agent_runtime_client.outbox import Outbox
-from agent_runtime_client.patience import Patience
+from agent_runtime_client.patience import Patience, is_quota
 from agent_runtime_client.position import Position
 from agent_runtime_client.reconnect import GiveUp, Refresh, Restart, Retry, judge
 from agent_runtime_client.status import Problem
@@ -78,8 +78,8 @@ class Attachment(Generic[Up, Down]):
         self._refreshed = False
         self._outbox: Outbox[Up] = Outbox()
         self._patience = Patience(timing)
-        self._held: set[str] = set()  # frames to be sent once the pause is over
-        self._pause: asyncio.Task[None] | None = None
+        self._held: set[str] = set()  # frames to be sent once their pause is over
+        self._pauses: dict[str, asyncio.Task[None]] = {}  # by the kind of frames that wait, all of them under ""
         self._told = False  # that frames are held up
         self._waiters: dict[str, asyncio.Future[v1.FrameAck]] = {}
         self._link: Link[Up, Down] | None = None
@@ -97,7 +97,7 @@ class Attachment(Generic[Up, Down]):
         waiter: asyncio.Future[v1.FrameAck] = asyncio.get_running_loop().create_future()
         self._waiters[frame.frame_id] = waiter
         self._outbox.add(frame)
-        if self._pause is not None:
+        if self._waits(frame):
             self._held.add(frame.frame_id)
         elif self._link is not None:
             self._link.put(frame)
@@ -210,20 +210,26 @@ class Attachment(Generic[Up, Down]):
             self._settle(ack)
             return
         self._held.add(ack.frame_id)
-        if self._pause is None:
-            self._pause = self._tasks.start(self._resume(delay))
+        # A quota holds up what it counts, and that in its order; whatever is away holds up all.
+        kind = self._outbox.kind(ack.frame_id) if is_quota(ack.error) else ""
+        if kind not in self._pauses:
+            self._pauses[kind] = self._tasks.start(self._resume(kind, delay))
         if not self._told:
             self._told = True
             await self._side.held_up(ack.error.message or ack.error.reason)
 
-    async def _resume(self, delay: float) -> None:
+    def _waits(self, frame: Up) -> bool:
+        return "" in self._pauses or frame.WhichOneof("frame") in self._pauses
+
+    async def _resume(self, kind: str, delay: float) -> None:
         """Wait, then send what was held up, in the order it was given."""
         await asyncio.sleep(delay)
-        self._pause = None
-        held, self._held = self._held, set()
+        del self._pauses[kind]
         for frame in self._outbox.pending():
-            if frame.frame_id in held and self._link is not None:
-                self._link.put(frame)
+            if frame.frame_id in self._held and not self._waits(frame):
+                self._held.discard(frame.frame_id)
+                if self._link is not None:
+                    self._link.put(frame)
 
     async def _succeed(self, old: Link[Up, Down], notice: v1.GoAway) -> Link[Up, Down] | Problem:
         """Open the next stream while the old one still works, then cut the old one."""

@@ -30,6 +30,10 @@ class Outbox(Generic[Frame]):
         """Whether the frame is kept still."""
         return frame_id in self._frames
 
+    def kind(self, frame_id: str) -> str:
+        """Return the kind of a kept frame."""
+        return self._frames[frame_id].WhichOneof("frame") or ""
+
     def on_ack(self, ack: v1.FrameAck) -> bool:
         """Let the frame go; False when it is not waited for."""
         return self._frames.pop(ack.frame_id, None) is not None

@@ -1,4 +1,4 @@
-"""How long to try again what the server cannot take just now, because something it needs is away."""
+"""How long to try again what the server does not take just now: something it needs is away, or a quota is used up."""
 
 import time
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from agent_runtime import v1
 from agent_runtime_client.timing import Backoff, Timing
 
 _UNAVAILABLE: Final = 14
+_QUOTA: Final = "QUOTA_EXCEEDED"
 
 
 class Patience:
@@ -21,18 +22,24 @@ class Patience:
 
     def delay(self, ack: v1.FrameAck) -> float | None:
         """Return after how many seconds to send the frame again, None when its refusal is final."""
-        if ack.outcome != v1.FrameAck.OUTCOME_REJECTED or ack.error.code != _UNAVAILABLE:
+        if ack.outcome != v1.FrameAck.OUTCOME_REJECTED or not ack.error.HasField("retry_delay"):
             return None
-        if not ack.error.HasField("retry_delay"):
-            return None
-        waited = self._now() - self._since.setdefault(ack.frame_id, self._now())
-        if waited > self._most_seconds:
+        quota = is_quota(ack.error)
+        if ack.error.code != _UNAVAILABLE and not quota:
             return None
         asked = ack.error.retry_delay.seconds + ack.error.retry_delay.nanos / 1e9
-        return max(asked, self._backoff.next_delay())
+        waited = self._now() - self._since.setdefault(ack.frame_id, self._now())
+        if waited + (asked if quota else 0) > self._most_seconds:
+            return None
+        return asked if quota else max(asked, self._backoff.next_delay())
 
     def end(self, frame_id: str) -> None:
         """Note that a frame is settled; what is away has come back, or nobody waits for it."""
         self._since.pop(frame_id, None)
         if not self._since:
             self._backoff.reset()
+
+
+def is_quota(error: v1.Error) -> bool:
+    """Tell whether a frame was refused because its sender has used up a quota."""
+    return error.reason == _QUOTA

@@ -21,7 +21,8 @@ class Timing:
     call_seconds: float = 30.0
     """Longest wait for the answer of a unary call."""
     refused_seconds: float = 180.0
-    """Longest time to send a frame again and again that the server cannot take now, for a dependency is away."""
+    """Longest time to send a frame again and again that the server does not take now: for a dependency is away, or a
+    quota used up."""
     close_seconds: float = 2.0
     """Longest wait at close for results of stopped tools to be confirmed."""
 

@@ -37,6 +37,7 @@ from agent_runtime_server.rpc.gate import Gate
 from agent_runtime_server.rpc.health import DEPENDENCIES, PREFIX, Health
 from agent_runtime_server.rpc.hitl import HitlService
 from agent_runtime_server.rpc.probes import Prober
+from agent_runtime_server.rpc.quotas import Quotas
 from agent_runtime_server.rpc.reflection import Reflection
 from agent_runtime_server.rpc.replica import Replica
 from agent_runtime_server.rpc.service import handlers
@@ -113,9 +114,11 @@ async def running(settings: Settings, place: Place, hurry: asyncio.Event) -> Asy
             model_url, notices = place.mock_url or await mock_model_url(stack), (MOCK_NOTICE,)
             _log.warning(MOCK_NOTICE)
         model = open_model(stack, settings, model_url, stores.cache.circuits, calls)
-        gate = await stack.enter_async_context(entrance(settings, PostgresKeys(stores.database)))
+        presence = stores.presence
+        quotas = Quotas(settings.quotas, stores.cache.buckets(), lambda: presence.replicas, metrics)
+        gate = await stack.enter_async_context(entrance(settings, PostgresKeys(stores.database), quotas))
         async with asyncio.TaskGroup() as tasks:
-            replica = _replica(settings, stores, model, notices, tasks, calls)
+            replica = _replica(settings, stores, model, notices, tasks, calls, quotas)
             metrics.watch("open_streams", "Streams of chats, reviewers and feeds.", lambda: replica.streams)
             metrics.watch("loaded_sessions", "Sessions held in memory.", lambda: replica.hub.loaded_sessions)
             metrics.watch("loaded_sessions_bytes", "Content held for them.", lambda: replica.hub.kept_bytes)
@@ -225,6 +228,7 @@ def _replica(
     notices: tuple[str, ...],
     tasks: asyncio.TaskGroup,
     observer: ModelObserver,
+    quotas: Quotas,
 ) -> Replica:
     reviews = Reviews(stores.approvals)
     services = Services(
@@ -237,7 +241,7 @@ def _replica(
         bus=stores.bus,
         committed=reviews.committed,
     )
-    performer = Performer(model, services, settings.stream_window_ms / 1000, observer)
+    performer = Performer(model, services, settings.stream_window_ms / 1000, observer, quotas.spent)
     timing = Timing(
         lease_seconds=settings.lease_seconds,
         heartbeat_seconds=settings.heartbeat_seconds,
@@ -257,6 +261,7 @@ def _replica(
         max_stream_age_seconds=settings.stream_seconds,
         notices=notices,
         forbid_self_approval=settings.auth_forbid_self_approval,
+        quotas=quotas,
     )
 
 

@@ -15,6 +15,7 @@ from agent_runtime_server.auth.tokens import Rules, Tokens
 from agent_runtime_server.core.principal import Principal
 from agent_runtime_server.core.settings import AuthMode, Settings
 from agent_runtime_server.rpc.gate import Gate
+from agent_runtime_server.rpc.quotas import Quotas
 from agent_runtime_server.rpc.streams import StreamLimits, Streams
 from agent_runtime_server.rpc.tls import TlsFiles, server_credentials
 from agent_runtime_server.stores.base import KeyStore
@@ -41,7 +42,7 @@ def options(settings: Settings, *, shares_port: bool) -> Sequence[tuple[str, int
 
 
 @asynccontextmanager
-async def entrance(settings: Settings, keys: KeyStore) -> AsyncIterator[Gate]:
+async def entrance(settings: Settings, keys: KeyStore, quotas: Quotas) -> AsyncIterator[Gate]:
     """Return the gate that callers pass."""
     asks = settings.auth_mode is AuthMode.REQUIRED
     per_caller = settings.max_streams_per_caller
@@ -50,7 +51,7 @@ async def entrance(settings: Settings, keys: KeyStore) -> AsyncIterator[Gate]:
     limits = StreamLimits(settings.max_streams, per_caller, settings.max_streams_per_connection)
     async with AsyncExitStack() as stack:
         authenticator = await _authenticator(stack, settings, keys) if asks else None
-        yield Gate(authenticator, Streams(limits, authenticator, age_seconds=settings.stream_seconds))
+        yield Gate(authenticator, Streams(limits, authenticator, age_seconds=settings.stream_seconds), quotas)
 
 
 async def _authenticator(stack: AsyncExitStack, settings: Settings, keys: KeyStore) -> Authenticator:

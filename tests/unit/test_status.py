@@ -50,6 +50,12 @@ def test_a_retry_delay_is_told_and_never_shorter_than_asked_for() -> None:
     assert timedelta(seconds=1.5) <= told <= timedelta(seconds=4.5)
 
 
+def test_the_delay_of_a_quota_is_told_as_it_is_with_little_on_top() -> None:
+    error = CallerError(v1.ERROR_REASON_QUOTA_EXCEEDED, "too fast", retry_delay=timedelta(seconds=60))
+    told = the(to_status(error), RetryInfo).retry_delay.ToTimedelta()
+    assert timedelta(seconds=60) <= told <= timedelta(seconds=66)
+
+
 def test_a_quota_is_named() -> None:
     error = CallerError(v1.ERROR_REASON_QUOTA_EXCEEDED, "too fast", metadata={"subject": "tenant:a", "quota": "turns"})
     (told,) = the(to_status(error), QuotaFailure).violations

@@ -34,6 +34,10 @@ class Observer(Protocol):
         """A read that need not go to the primary was answered by this server."""
         ...
 
+    def quota_refused(self, quota: str) -> None:
+        """A request or a message was refused because this quota is used up."""
+        ...
+
     def watch(self, name: str, text: str, value: Callable[[], float], **labels: str) -> None:
         """Show what a function returns whenever somebody looks."""
         ...
@@ -77,6 +81,9 @@ class Nobody:
         """Ignore it."""
 
     def read_served(self, server: str) -> None:
+        """Ignore it."""
+
+    def quota_refused(self, quota: str) -> None:
         """Ignore it."""
 
     def watch(self, name: str, text: str, value: Callable[[], float], **labels: str) -> None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from agent_runtime_server.core.principal import Role
+from agent_runtime_server.core.quotas import Quota, parse
 
 
 class TimeoutAction(StrEnum):
@@ -106,6 +107,12 @@ class Settings(BaseSettings):
     )
     max_streams_per_connection: int = Field(0, ge=0, description="most streams of one connection; 0 is no limit")
 
+    rate_limits: str = Field(
+        "",
+        description="scope.kind=amount/period[:burst], with commas between; scopes user, tenant, global; kinds read, "
+        "write, stream, request, turn, token; periods s, m, h, d",
+    )
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="what is logged")
 
     @property
@@ -120,6 +127,17 @@ class Settings(BaseSettings):
             if url.strip() and not url.strip().startswith(("postgres://", "postgresql://")):
                 raise ValueError(f"number {number} of the URLs does not begin with postgresql://")
         return urls
+
+    @property
+    def quotas(self) -> tuple[Quota, ...]:
+        """What `rate_limits` says."""
+        return parse(self.rate_limits)
+
+    @field_validator("rate_limits")
+    @classmethod
+    def _are_quotas(cls, text: str) -> str:
+        parse(text)
+        return text
 
     @field_validator("auth_jwt_jwks_url")
     @classmethod

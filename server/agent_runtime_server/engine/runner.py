@@ -28,6 +28,11 @@ _LONGEST_RETRY_SECONDS = 3.0
 
 T = TypeVar("T")
 Apply = Callable[[Draft], None]
+Spent = Callable[[str, str, v1.Usage], Awaitable[None]]
+
+
+async def _unaccounted(_tenant: str, _subject: str, _usage: v1.Usage) -> None:
+    """Let nobody account for what models are asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,7 @@ class Performer:
     services: Services
     window_seconds: float
     observer: ModelObserver = field(default_factory=Nobody)
+    spent: Spent = _unaccounted  # told, of a tenant and a subject, what an answer has cost
 
 
 class Runner:
@@ -148,6 +154,7 @@ class Runner:
         choice = await route(
             self._performer.model, services.agents, [*state.transcript], text, model_name=services.limits.model
         )
+        await self._spent(state, choice.usage)
         return lambda draft: steps.routed(draft, choice)
 
     async def _step(self, state: State, effect: TakeStep) -> Apply:
@@ -177,7 +184,12 @@ class Runner:
         finally:
             writing.close()
             session.end_writing()
+        await self._spent(state, answer.usage)
         return lambda draft: steps.answered(draft, agent, writing, answer)
+
+    async def _spent(self, state: State, usage: v1.Usage | None) -> None:
+        if state.turn is not None and usage is not None:
+            await self._performer.spent(self._session.tenant, state.turn.subject, usage)
 
     async def _commit(self, apply: Apply) -> None:
         """Commit under the lease; wait for Postgres as long as it takes, for the work is done."""

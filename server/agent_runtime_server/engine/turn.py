@@ -19,7 +19,7 @@ from agent_runtime_server.core.clock import to_nanos
 from agent_runtime_server.core.transcript import Answered, Called, Entry, HandedOff, Said, Told, conclude
 from agent_runtime_server.engine.limits import Limits, of_turn
 
-FOLD_VERSION: Final = 2
+FOLD_VERSION: Final = 3
 """Grows when the fold reads events differently or the state changes its shape, so that older snapshots are refolded.
 
 Where the log before a snapshot is gone, an older one is read all the same: give new fields a default.
@@ -79,6 +79,7 @@ class Queued:
     seq: int
     nanos: int
     message: v1.UserMessage
+    subject: str = ""  # who said it
 
 
 @dataclass(slots=True)
@@ -106,6 +107,7 @@ class Turn:
     waiting_nanos: int = 0  # since when it waits for a human or a model, 0 while it does not
     paused_nanos: int = 0  # how long it has waited for them in all
     usage: v1.Usage = field(default_factory=v1.Usage)
+    subject: str = ""  # who asked for it
 
     @property
     def open_calls(self) -> list[Call]:
@@ -213,7 +215,7 @@ def _session_created(state: State, event: v1.SessionEvent) -> None:
 def _user_message(state: State, event: v1.SessionEvent) -> None:
     turn = state.turn
     if turn is None or turn.turn_id != event.turn_id:
-        _enqueue(state, Queued(event.turn_id, event.seq, state.last_nanos, event.user_message))
+        _enqueue(state, Queued(event.turn_id, event.seq, state.last_nanos, event.user_message, event.actor.subject))
     elif turn.question is None:
         turn.steering.append((event.seq, event.user_message))
     else:  # the answer; that of a call becomes its result
@@ -243,6 +245,7 @@ def _turn_started(state: State, event: v1.SessionEvent) -> None:
     queued = state.queue.popleft()
     state.turn = Turn(queued.turn_id, queued.seq, queued.nanos, state.last_nanos, queued.message)
     state.turn.limits = of_turn(event.turn_started)
+    state.turn.subject = queued.subject
     state.transcript.append(Said(queued.message))
 
 

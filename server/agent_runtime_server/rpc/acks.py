@@ -3,7 +3,7 @@
 from agent_runtime import v1
 from agent_runtime_server.core.errors import CallerError, ServiceError
 from agent_runtime_server.engine.session import Committed
-from agent_runtime_server.rpc.status import spread
+from agent_runtime_server.rpc.status import told_delay
 
 
 def accepted(frame_id: str, committed: Committed, lsn: str) -> v1.FrameAck:
@@ -15,8 +15,8 @@ def accepted(frame_id: str, committed: Committed, lsn: str) -> v1.FrameAck:
 def rejected(frame_id: str, error: ServiceError) -> v1.FrameAck:
     """Return the ack of a frame that was not applied."""
     ack = v1.FrameAck(frame_id=frame_id, outcome=v1.FrameAck.OUTCOME_REJECTED, error=error.to_error())
-    if error.retry_delay is not None:
-        ack.error.retry_delay.FromTimedelta(spread(error.retry_delay))
+    if (delay := told_delay(error)) is not None:
+        ack.error.retry_delay.FromTimedelta(delay)
     return ack
 
 

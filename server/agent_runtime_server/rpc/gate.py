@@ -1,4 +1,4 @@
-"""Lets callers in: who they are, what they may call, how many streams they may hold."""
+"""Lets callers in: who they are, what they may call and how often, how many streams they may hold."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,6 +14,7 @@ from agent_runtime_server.auth.authenticator import Authenticator
 from agent_runtime_server.auth.certificates import Certificate
 from agent_runtime_server.core.principal import LOCAL, Principal
 from agent_runtime_server.rpc.access import PACKAGE, require
+from agent_runtime_server.rpc.quotas import Quotas
 from agent_runtime_server.rpc.streams import OpenStream, Streams
 
 AUTHORIZATION: Final = "authorization"
@@ -28,15 +29,17 @@ class Gate:
 
     authenticator: Authenticator | None = None
     streams: Streams = field(default_factory=Streams)
+    quotas: Quotas = field(default_factory=Quotas)
 
     async def admit(self, method: str, metadata: Mapping[str, str], context: "AnyContext") -> Principal:
-        """Return who calls; raises CREDENTIALS_INVALID or PERMISSION_DENIED."""
+        """Return who calls; raises CREDENTIALS_INVALID, PERMISSION_DENIED or QUOTA_EXCEEDED."""
         who = LOCAL
         if self.authenticator is not None:
             authorization = metadata.get(AUTHORIZATION, "")
             certificate = None if authorization else presented(context.auth_context())
             who = await self.authenticator.principal(authorization, certificate)
         require(who, method.removeprefix(PACKAGE))
+        await self.quotas.request(who, method)
         return who
 
     @contextmanager

@@ -18,6 +18,7 @@ from agent_runtime_server.engine.session import Services
 from agent_runtime_server.rpc.access import require
 from agent_runtime_server.rpc.own_calls import refuse_own
 from agent_runtime_server.rpc.positions import LSN, as_text, echoed
+from agent_runtime_server.rpc.quotas import Quotas
 from agent_runtime_server.rpc.service import MAX_FRAME_BYTES, Call
 from agent_runtime_server.stores.base import Histories, History
 
@@ -44,6 +45,7 @@ class Replica:
     hello_seconds: float = 10
     notices: tuple[str, ...] = ()
     forbid_self_approval: bool = False
+    quotas: Quotas = field(default_factory=Quotas)
     ending: asyncio.Event = field(default_factory=asyncio.Event)
     _gone_at: float | None = None  # monotonic; when streams end because this replica shuts down
     _streams: dict[object, Callable[[], bool]] = field(default_factory=dict)
@@ -116,6 +118,16 @@ class Replica:
         """Refuse a new stream while this replica shuts down."""
         if self.draining:
             raise draining()
+
+    async def may_begin(self, who: Principal, session_id: str, frame: v1.ChatRequest) -> None:
+        """Raise QUOTA_EXCEEDED for a message that would begin a turn, unless it was committed before."""
+        if not frame.HasField("user_message") or frame.user_message.question_id:
+            return
+        try:
+            await self.quotas.turn(who)
+        except CallerError:
+            if await self.services.log.frame(session_id, frame.frame_id) is None:
+                raise
 
     async def may_decide(self, who: Principal, decision: v1.ApprovalDecision) -> None:
         """Raise unless the caller may make this decision."""

@@ -25,6 +25,7 @@ _LONGEST_MESSAGE: Final = 480  # bytes: it travels a second time, percent-encode
 _LONGEST_VALUE: Final = 160  # bytes of a metadata value, a path or a description
 _MOST_METADATA: Final = 1200  # bytes of all metadata
 _SPREAD: Final = 3.0
+_QUOTA_SPREAD: Final = 1.1
 
 if TYPE_CHECKING:
     AnyContext = grpc.aio.ServicerContext[Any, Any]
@@ -34,9 +35,9 @@ def to_status(error: ServiceError, *, correlation_id: str = "") -> Status:
     """Return the status of an error, with its details, below 4 kB."""
     status = Status(code=error.code, message=cut(str(error), _LONGEST_MESSAGE))
     _add(status, _error_info(error))
-    if error.retry_delay is not None:
+    if (delay := told_delay(error)) is not None:
         retry = RetryInfo()
-        retry.retry_delay.FromTimedelta(spread(error.retry_delay))
+        retry.retry_delay.FromTimedelta(delay)
         _add(status, retry)
     if error.reason == v1.ERROR_REASON_QUOTA_EXCEEDED:
         _add(status, _quota_failure(error))
@@ -53,9 +54,13 @@ async def abort(context: "AnyContext", error: ServiceError, *, correlation_id: s
     await context.abort_with_status(rpc_status.to_status(to_status(error, correlation_id=correlation_id)))
 
 
-def spread(delay: timedelta) -> timedelta:
-    """Return a delay for one of many callers, up to three times as long, so that they do not all come at once."""
-    return delay * random.uniform(1, _SPREAD)  # noqa: S311 - nobody's secret
+def told_delay(error: ServiceError) -> timedelta | None:
+    """Return the delay that one of many callers is told: never shorter, and longer so that not all come at once."""
+    if error.retry_delay is None:
+        return None
+    # What a quota refuses has a moment at which it passes; what is away comes back when it likes.
+    most = _QUOTA_SPREAD if error.reason == v1.ERROR_REASON_QUOTA_EXCEEDED else _SPREAD
+    return error.retry_delay * random.uniform(1, most)  # noqa: S311 - nobody's secret
 
 
 def cut(text: str, most: int) -> str:

@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import Protocol, TypeVar
 
 from agent_runtime import v1
+from agent_runtime_server.core.buckets import Draw, Drawn
 from agent_runtime_server.core.circuit import Circuit, Operation
 from agent_runtime_server.core.principal import Role
 
@@ -472,4 +473,12 @@ class Circuits(Protocol):
 
     async def apply(self, name: str, operation: Operation) -> Stepped:
         """Take one step of a circuit; raises StoreUnavailable."""
+        ...
+
+
+class BucketStore(Protocol):
+    """Token buckets that all replicas share."""
+
+    async def take(self, draws: Sequence[Draw]) -> Drawn:
+        """Draw from all of these buckets or from none; raises StoreUnavailable."""
         ...

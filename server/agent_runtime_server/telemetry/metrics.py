@@ -67,6 +67,12 @@ class Metrics:
             ["server"],
             registry=self.registry,
         )
+        self._refused = Counter(
+            "agent_runtime_quota_refusals",
+            "Requests and messages refused because a quota is used up, by quota.",
+            ["quota"],
+            registry=self.registry,
+        )
         self._watched: dict[str, Gauge] = {}
 
     def batch_committed(self, batch: Batch) -> None:
@@ -85,6 +91,10 @@ class Metrics:
     def read_served(self, server: str) -> None:
         """Count a read by who answered it."""
         self._reads.labels(server).inc()
+
+    def quota_refused(self, quota: str) -> None:
+        """Count a refusal."""
+        self._refused.labels(quota).inc()
 
     def watch(self, name: str, text: str, value: Callable[[], float], **labels: str) -> None:
         """Show what a function returns whenever metrics are read."""

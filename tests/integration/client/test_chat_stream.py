@@ -386,9 +386,14 @@ async def test_closing_ends_the_iteration_and_what_waits(server: ScriptedServer,
         assert [update async for update in chat] == []
 
 
-def refused(frame_id: str, seconds: float = 0.05) -> v1.ChatResponse:
+AWAY = v1.Error(code=14, reason="DEPENDENCY_UNAVAILABLE", message="the database is unavailable")
+TOO_OFTEN = v1.Error(code=8, reason="QUOTA_EXCEEDED", message="the limit of 1 turn a minute is reached")
+
+
+def refused(frame_id: str, seconds: float = 0.05, why: v1.Error = AWAY) -> v1.ChatResponse:
     """A frame that cannot be committed now."""
-    error = v1.Error(code=14, reason="DEPENDENCY_UNAVAILABLE", message="the database is unavailable")
+    error = v1.Error()
+    error.CopyFrom(why)
     error.retry_delay.FromNanoseconds(int(seconds * 1e9))
     return v1.ChatResponse(frame_ack=v1.FrameAck(frame_id=frame_id, outcome=v1.FrameAck.OUTCOME_REJECTED, error=error))
 
@@ -423,6 +428,44 @@ async def test_frames_that_cannot_be_taken_now_keep_their_order(server: Scripted
         for seq, frame in enumerate((first, second), start=2):
             await stream.ack(frame, seq=seq)
         assert [(await one).seq for one in sending] == [2, 3]
+
+
+async def test_a_quota_holds_up_messages_in_their_order_and_nothing_else(
+    server: ScriptedServer, client: Client
+) -> None:
+    async with client.chat("s1") as chat, asyncio.TaskGroup() as group:
+        stream = await server.chat()
+        await stream.welcome()
+        sending = [group.create_task(chat.send("one"))]
+        first = await stream.receive()
+        await stream.send(refused(first.frame_id, 0.3, TOO_OFTEN))
+        assert (await take(chat, Notice)).text.startswith("the limit of 1 turn a minute is reached; trying again")
+        sending.append(group.create_task(chat.send("two")))
+        cancelling = group.create_task(chat.cancel())
+        cancel = await stream.receive()
+        assert cancel.HasField("cancel_turn")
+        await stream.ack(cancel, seq=2)
+        await cancelling
+        assert await stream.receive() == first
+        second = await stream.receive()
+        assert second.user_message.parts[0].text == "two"
+        for seq, frame in enumerate((first, second), start=3):
+            await stream.ack(frame, seq=seq)
+        assert [(await one).seq for one in sending] == [3, 4]
+
+
+async def test_a_quota_that_is_away_for_longer_than_patience_is_told_at_once(
+    server: ScriptedServer, client: Client
+) -> None:
+    async with client.chat("s1") as chat:
+        stream = await server.chat()
+        await stream.welcome()
+        sending = asyncio.ensure_future(chat.send("hello"))  # noqa: TID251 - awaited below
+        frame = await stream.receive()
+        await stream.send(refused(frame.frame_id, 3600, TOO_OFTEN))
+        with pytest.raises(Rejected, match="QUOTA_EXCEEDED") as caught:
+            await sending
+        assert caught.value.error.retry_delay.seconds == 3600
 
 
 async def test_patience_with_a_server_that_cannot_take_frames_has_an_end(server: ScriptedServer) -> None:

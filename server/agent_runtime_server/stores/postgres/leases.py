@@ -42,6 +42,9 @@ _RENEW = f"""{_HELD} UPDATE sessions s SET lease_until = now() + $4 FROM held WH
 _RELEASE = f"""{_HELD} UPDATE sessions s SET lease_owner = NULL, lease_until = CASE WHEN $4 THEN now() END
     FROM held WHERE s.session_id = held.session_id"""
 
+_ALIVE = """SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = $1 AND granted
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+
 _DUE = """SELECT session_id, now() AS moment FROM sessions
     WHERE next_deadline <= now() ORDER BY next_deadline LIMIT $1"""
 
@@ -87,6 +90,7 @@ class Presence:
         self._url = url
         self._connection = connection
         self._regained = -inf  # when a lost lock was taken anew
+        self.replicas = 1  # that live, as was last seen
         self.replica = replica
 
     @property
@@ -102,7 +106,7 @@ class Presence:
                 self._regained = monotonic()
                 return False
             try:
-                await self._connection.fetchval("SELECT 1")
+                self.replicas = max(1, await self._connection.fetchval(_ALIVE, _REPLICAS))
             except BaseException:
                 self._connection.terminate()  # it may hang for ever, and the lock be gone without our knowing
                 raise

@@ -8,6 +8,7 @@ from redis.exceptions import RedisError
 
 from agent_runtime_server.core.circuit import Rules
 from agent_runtime_server.core.errors import StoreUnavailable
+from agent_runtime_server.stores.redis.buckets import RedisBuckets
 from agent_runtime_server.stores.redis.bus import RedisBus
 from agent_runtime_server.stores.redis.circuits import RedisCircuits
 
@@ -25,6 +26,10 @@ class Cache:
     def circuits(self, rules: Rules) -> RedisCircuits:
         """Return the circuit breakers that all replicas share."""
         return RedisCircuits(self._client, rules)
+
+    def buckets(self) -> RedisBuckets:
+        """Return the token buckets that all replicas share."""
+        return RedisBuckets(self._client)
 
     async def probe(self) -> None:
         """Raise StoreUnavailable unless Redis answers."""

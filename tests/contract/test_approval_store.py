@@ -1,12 +1,14 @@
 """Approvals across sessions, and the claims on them."""
 
+import asyncio
 from datetime import datetime
 
+import asyncpg
 import pytest
 
 from agent_runtime import v1
 from agent_runtime_server.stores.base import ApprovalQuery, Frame, Outcome
-from enginekit.stores import TENANT, Stores, approval_row
+from enginekit.stores import TENANT, Stores, approval_row, until_one_waits
 
 PENDING, APPROVED = v1.APPROVAL_STATE_PENDING, v1.APPROVAL_STATE_APPROVED
 CLAIM = Frame("reviewer:r1", "f-1", b"digest")
@@ -108,3 +110,17 @@ async def test_what_changed_since_a_moment_is_told(stores: Stores) -> None:
     assert await stores.approvals.changed_since(moment)
     assert await found(stores, since_xid=moment) == ["a3", "a1"]
     assert not await stores.approvals.changed_since(await stores.approvals.horizon())
+
+
+async def test_a_decision_waits_for_a_claim_that_is_being_made(stores: Stores, database_url: str) -> None:
+    claiming = await asyncpg.connect(database_url)
+    try:
+        async with asyncio.TaskGroup() as group:
+            async with claiming.transaction():
+                await claiming.execute("UPDATE approvals SET revision = 2 WHERE approval_id = 'a1'")
+                decided = (approval_row("a1", "s1", 1, state=APPROVED),)
+                deciding = group.create_task(stores.append("s1", 3, approvals=decided))
+                await until_one_waits(database_url)
+        assert deciding.result().outcome is Outcome.CONFLICT, "two changes under one revision: a reviewer misses one"
+    finally:
+        await claiming.close()

@@ -139,3 +139,14 @@ async def test_who_was_cut_off_takes_what_is_free_at_once(stores: Stores) -> Non
     stores.presence._connection.terminate()
     await stores.presence.keep()
     assert [one.session_id for one in await stores.leases.take_runnable(10)] == ["s1"]
+
+
+async def test_a_commit_does_not_take_what_was_let_go_of_in_the_middle_of_a_step(
+    stores: Stores, database_url: str
+) -> None:
+    await runnable(stores, "s1", LeaseAction.ACQUIRE)
+    await stores.leases.release({"s1": 1}, unfinished=True)
+    async with opened(database_url) as other:
+        appended = await other.append("s1", 2, runnable=True, lease=LeaseAction.ACQUIRE)
+        assert (appended.outcome, appended.lease_mine) == (Outcome.DONE, False)
+        assert await other.leases.take_runnable(10) == [Taken("s1", 2, drained=True, unfinished=True)]

@@ -10,7 +10,7 @@ import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from agent_runtime import v1
@@ -146,8 +146,11 @@ class Feed:
         return self._half_closed
 
     def half_close(self) -> None:
-        """End well as soon as nothing more is to come."""
+        """End well as soon as nothing more is to come; of a reader who has said all, silence means nothing."""
         self._half_closed = True
+        self.reads = False
+        self._wanted = replace(self._wanted, most_unacked=0)
+        self._answer_pings()
         self._wake.set()
 
     def end(self, error: ServiceError) -> None:

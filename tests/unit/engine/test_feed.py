@@ -349,6 +349,23 @@ async def test_a_half_closed_stream_ends_when_nothing_more_is_to_come() -> None:
     assert (reader.told, reader.error) == (["1", "caught up 1", "2"], None)
 
 
+async def test_a_half_closed_stream_gets_what_nobody_can_acknowledge_or_ask_for_any_more() -> None:
+    log = Log(5)
+    log.resting = True
+    feed = log.feed(most_unacked=2)
+    feed.reads = True
+    async with reading(feed) as reader:
+        await reader.read()
+        assert reader.seqs == [1, 2]
+        feed.pinged(7)
+        feed.half_close()
+        await reader.read()
+        assert reader.has_ended()
+    assert reader.seqs == [1, 2, 3, 4, 5]
+    assert [item.ping_nonce for item in reader.items if isinstance(item, v1.Heartbeat)] == [7]
+    assert not feed.reads, "its silence is no reason to end it"
+
+
 async def test_a_stream_ends_with_its_error_at_once() -> None:
     log = Log(1)
     feed = log.feed()

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from agent_runtime import v1
-from agent_runtime_server.core.errors import StoreUnavailable
+from agent_runtime_server.core.errors import CallerError, StoreUnavailable
 from agent_runtime_server.engine.reviews import Position, Reviewer, Reviews, claim
 from agent_runtime_server.engine.session import Committed
 from agent_runtime_server.stores.base import ApprovalQuery, Frame, StoredEvent
@@ -161,6 +161,13 @@ class TestClaims:
     async def test_of_many_at_once_one_wins(self, here: Replica) -> None:
         answers = await asyncio.gather(*(act(here, who, "a1", "f-1") for who in (ANN, BOB)), return_exceptions=True)
         assert sum(isinstance(answer, Committed) for answer in answers) == 1
+
+    async def test_a_frame_used_twice_at_the_same_moment_claims_one(self, here: Replica) -> None:
+        claims = (act(here, ANN, approval_id, "f-1") for approval_id in ("a1", "a2"))
+        answers = await asyncio.gather(*claims, return_exceptions=True)
+        (error,) = [answer for answer in answers if isinstance(answer, CallerError)]
+        assert error.wire_reason == "IDEMPOTENCY_KEY_REUSED"
+        assert sorted([(await approval(here, one)).revision for one in ("a1", "a2")]) == [1, 2]
 
     async def test_what_is_decided_is_not_claimed(self, here: Replica) -> None:
         await resolve(here, "a1", 3)

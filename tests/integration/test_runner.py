@@ -16,8 +16,10 @@ from agent_runtime_server.engine.runner import Runner
 from agent_runtime_server.engine.session import Session
 from agent_runtime_server.stores.base import Frame
 from enginekit.model import Answer
+from enginekit.refusals import refused
 from enginekit.replica import Replica, kinds, log, replica, until
 from enginekit.stores import OWNER, TENANT, locked, until_one_waits
+from enginekit.turns import until_true
 
 READ = ("read_file", {"path": "a.py"})
 WRITE = ("write_file", {"path": "a.py", "content": "x"})
@@ -90,6 +92,21 @@ async def test_a_decision_carries_on_from_the_revision_that_a_claim_made(here: R
     row = await here.stores.approvals.get(TENANT, approval_id)
     assert row is not None
     assert row.approval.revision == 3
+
+
+async def test_of_two_who_decide_at_the_same_moment_the_later_is_told_what_was_decided(
+    here: Replica, session: Session
+) -> None:
+    here.model.then(Answer(calls=(WRITE,)))
+    await here.say(session)
+    approval_id = (await until(session, "approval_requested")).approval_requested.approval.approval_id
+    reject = v1.ApprovalDecision(approval_id=approval_id, verdict=v1.APPROVAL_VERDICT_REJECT)
+    async with session._lock:
+        both = [asyncio.create_task(here.submit(session, approval_decision=reject)) for _ in range(2)]
+        await until_true(lambda: len(session._tasks) == 2)  # each has seen it pending
+    await both[0]
+    with refused("APPROVAL_ALREADY_RESOLVED", state="REJECTED", revision="2"):
+        await both[1]
 
 
 async def test_a_model_that_refuses_ends_the_turn_with_the_reason(here: Replica, session: Session) -> None:

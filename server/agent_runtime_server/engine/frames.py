@@ -134,18 +134,19 @@ def _asked(draft: Draft, decision: v1.ApprovalDecision, row: v1.Approval) -> Cal
     calls = turn.open_calls if turn is not None else []
     found = [call for call in calls if call.approval and call.approval.approval_id == decision.approval_id]
     if not found or found[0].phase is not Phase.ASKED:
-        raise _resolved(row, row.state)
+        raise resolved(row, row.state)
     if settle.expired(found[0], draft.now_nanos):
-        raise _resolved(row, v1.APPROVAL_STATE_EXPIRED)  # what follows is for the sweeper to settle
+        raise resolved(row, v1.APPROVAL_STATE_EXPIRED)  # what follows is for the sweeper to settle
     if decision.expected_revision > row.revision:
         raise CallerError(v1.ERROR_REASON_APPROVAL_STALE, f"the approval is at revision {row.revision}")
     return found[0]
 
 
-def _resolved(row: v1.Approval, resolved: "v1.ApprovalState.ValueType") -> CallerError:
-    state = v1.ApprovalState.Name(resolved).removeprefix("APPROVAL_STATE_")
-    metadata = {"state": state, "revision": str(row.revision)}
-    return CallerError(v1.ERROR_REASON_APPROVAL_ALREADY_RESOLVED, f"the approval is {state}", metadata=metadata)
+def resolved(row: v1.Approval, state: "v1.ApprovalState.ValueType") -> CallerError:
+    """Return the error of whoever comes too late to an approval."""
+    name = v1.ApprovalState.Name(state).removeprefix("APPROVAL_STATE_")
+    metadata = {"state": name, "revision": str(row.revision)}
+    return CallerError(v1.ERROR_REASON_APPROVAL_ALREADY_RESOLVED, f"the approval is {name}", metadata=metadata)
 
 
 def _edited(draft: Draft, call: Call, text: str) -> v1.ToolCall:

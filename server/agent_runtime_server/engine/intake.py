@@ -51,7 +51,14 @@ async def decide(
     if listed is None or listed.approval.session_id != session.session_id:
         raise approval_not_found(decision.approval_id)
     row = listed.approval
-    return await session.commit(lambda draft: frames.approval_decision(draft, sender, decision, row), frame=frame)
+    try:
+        return await session.commit(lambda draft: frames.approval_decision(draft, sender, decision, row), frame=frame)
+    except CallerError as refusal:
+        late = refusal.reason == v1.ERROR_REASON_APPROVAL_ALREADY_RESOLVED and row.state == v1.APPROVAL_STATE_PENDING
+        now = await approvals.get(session.tenant, decision.approval_id) if late else None
+        if now is None or now.approval.state == v1.APPROVAL_STATE_PENDING:
+            raise
+        raise frames.resolved(now.approval, now.approval.state) from refusal  # somebody was quicker by a moment
 
 
 def approval_not_found(approval_id: str) -> CallerError:

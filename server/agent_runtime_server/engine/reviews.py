@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from agent_runtime import v1
 from agent_runtime_server.core.clock import after, to_nanos
 from agent_runtime_server.core.errors import CallerError, StoreUnavailable
+from agent_runtime_server.engine.frames import resolved
 from agent_runtime_server.engine.intake import approval_not_found
 from agent_runtime_server.engine.session import Committed, Services, duplicate
 from agent_runtime_server.stores.base import ApprovalQuery, ApprovalStore, Frame, ListedApproval, StoredEvent
@@ -143,7 +144,8 @@ async def claim(services: Services, reviewer: Reviewer, approval_id: str, frame:
         if listed is None:
             raise approval_not_found(approval_id)
         approval = listed.approval
-        _refuse_resolved(approval)
+        if approval.state != v1.APPROVAL_STATE_PENDING:
+            raise resolved(approval, approval.state)
         now = services.clock()
         _refuse_claimed(approval, reviewer.actor, to_nanos(now))
         before = approval.revision
@@ -155,14 +157,6 @@ async def claim(services: Services, reviewer: Reviewer, approval_id: str, frame:
             approval.claim_expire_time.CopyFrom(after(now, _CLAIM_SECONDS))
         if await services.approvals.replace_claim(reviewer.tenant, before, approval, frame):
             return Committed(0)
-
-
-def _refuse_resolved(approval: v1.Approval) -> None:
-    if approval.state == v1.APPROVAL_STATE_PENDING:
-        return
-    state = v1.ApprovalState.Name(approval.state).removeprefix("APPROVAL_STATE_")
-    metadata = {"state": state, "revision": str(approval.revision)}
-    raise CallerError(v1.ERROR_REASON_APPROVAL_ALREADY_RESOLVED, f"the approval is {state}", metadata=metadata)
 
 
 def _refuse_claimed(approval: v1.Approval, reviewer: v1.Actor, now_nanos: int) -> None:

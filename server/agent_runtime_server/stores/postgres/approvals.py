@@ -57,10 +57,13 @@ class PostgresApprovals:
     async def replace_claim(self, tenant: str, before: int, approval: v1.Approval, frame: Frame) -> bool:
         """Store a changed claim, whose revision is `before` + 1."""
         assert approval.revision == before + 1, "a claim makes the next revision"
-        row = await self._database.read_row(  # twice is noticed: the frame is known by then
-            _CLAIM, approval.approval_id, approval.revision, approval.SerializeToString(),
-            frame.scope, frame.frame_id, frame.digest, tenant,
-        )  # fmt: skip
+        try:
+            row = await self._database.read_row(  # twice is noticed: the frame is known by then
+                _CLAIM, approval.approval_id, approval.revision, approval.SerializeToString(),
+                frame.scope, frame.frame_id, frame.digest, tenant,
+            )  # fmt: skip
+        except asyncpg.UniqueViolationError:  # the frame was used at the same moment for another approval
+            return False
         return row is not None
 
     async def changed_since(self, xid: int) -> bool:

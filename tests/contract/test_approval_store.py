@@ -115,12 +115,11 @@ async def test_what_changed_since_a_moment_is_told(stores: Stores) -> None:
 async def test_a_decision_waits_for_a_claim_that_is_being_made(stores: Stores, database_url: str) -> None:
     claiming = await asyncpg.connect(database_url)
     try:
-        async with asyncio.TaskGroup() as group:
-            async with claiming.transaction():
-                await claiming.execute("UPDATE approvals SET revision = 2 WHERE approval_id = 'a1'")
-                decided = (approval_row("a1", "s1", 1, state=APPROVED),)
-                deciding = group.create_task(stores.append("s1", 3, approvals=decided))
-                await until_one_waits(database_url)
+        async with asyncio.TaskGroup() as group, claiming.transaction():
+            await claiming.execute("UPDATE approvals SET revision = 2 WHERE approval_id = 'a1'")
+            decided = (approval_row("a1", "s1", 1, state=APPROVED),)
+            deciding = group.create_task(stores.append("s1", 3, approvals=decided))
+            await until_one_waits(database_url)
         assert deciding.result().outcome is Outcome.CONFLICT, "two changes under one revision: a reviewer misses one"
     finally:
         await claiming.close()

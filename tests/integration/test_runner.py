@@ -101,12 +101,16 @@ async def test_of_two_who_decide_at_the_same_moment_the_later_is_told_what_was_d
     await here.say(session)
     approval_id = (await until(session, "approval_requested")).approval_requested.approval.approval_id
     reject = v1.ApprovalDecision(approval_id=approval_id, verdict=v1.APPROVAL_VERDICT_REJECT)
-    async with session._lock:
-        both = [asyncio.create_task(here.submit(session, approval_decision=reject)) for _ in range(2)]
-        await until_true(lambda: len(session._tasks) == 2)  # each has seen it pending
-    await both[0]
-    with refused("APPROVAL_ALREADY_RESOLVED", state="REJECTED", revision="2"):
-        await both[1]
+
+    async def late() -> None:
+        with refused("APPROVAL_ALREADY_RESOLVED", state="REJECTED", revision="2"):
+            await here.submit(session, approval_decision=reject)
+
+    async with asyncio.TaskGroup() as group, session._lock:
+        group.create_task(here.submit(session, approval_decision=reject))
+        await until_true(lambda: len(session._tasks) == 1)
+        group.create_task(late())
+        await until_true(lambda: len(session._tasks) == 2)  # and each has seen it pending
 
 
 async def test_a_model_that_refuses_ends_the_turn_with_the_reason(here: Replica, session: Session) -> None:

@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 
 from agent_runtime_server.stores.base import FeedPlace, StoredEvent
+from agent_runtime_server.stores.postgres.log import _FEED
 from enginekit.stores import TENANT, Stores, opened
 
 SESSIONS = [f"s{number}" for number in range(6)]
@@ -113,3 +114,19 @@ async def test_concurrent_writers_never_make_a_reader_miss_or_repeat(
             seqs = [seq for seen, seq in reader.seen if seen == session_id]
             assert seqs == sorted(seqs)
     assert readers[0].seen == readers[1].seen, "the order does not depend on when one looks"
+
+
+async def test_a_page_is_read_in_the_order_of_an_index_however_much_lies_behind_it(
+    stores: Stores, database_url: str
+) -> None:
+    await stores.new_session("s1")
+    connection = await asyncpg.connect(database_url)
+    try:
+        # Else a table as small as a test's is read whole.
+        await connection.execute("SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off")
+        arguments = f"'{TENANT}', 1::bigint, ''::text, 0::bigint, 9::bigint, 100"
+        await connection.execute(f"PREPARE feed (text, bigint, text, bigint, bigint, bigint) AS {_FEED}")
+        plan = await connection.fetch(f"EXPLAIN EXECUTE feed ({arguments})")
+    finally:
+        await connection.close()
+    assert any("Index Scan using session_events_commits" in line["QUERY PLAN"] for line in plan), plan

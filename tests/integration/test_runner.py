@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from agent_runtime import v1
-from agent_runtime_server.core.errors import ModelRejected
+from agent_runtime_server.core.errors import CallerError, ModelRejected
 from agent_runtime_server.engine.feed import Wanted
 from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.reviews import Reviewer, claim
@@ -16,7 +16,6 @@ from agent_runtime_server.engine.runner import Runner
 from agent_runtime_server.engine.session import Session
 from agent_runtime_server.stores.base import Frame
 from enginekit.model import Answer
-from enginekit.refusals import refused
 from enginekit.replica import Replica, kinds, log, replica, until
 from enginekit.stores import OWNER, TENANT, locked, until_one_waits
 from enginekit.turns import until_true
@@ -102,15 +101,20 @@ async def test_of_two_who_decide_at_the_same_moment_the_later_is_told_what_was_d
     approval_id = (await until(session, "approval_requested")).approval_requested.approval.approval_id
     reject = v1.ApprovalDecision(approval_id=approval_id, verdict=v1.APPROVAL_VERDICT_REJECT)
 
-    async def late() -> None:
-        with refused("APPROVAL_ALREADY_RESOLVED", state="REJECTED", revision="2"):
+    refusals: list[dict[str, str]] = []
+
+    async def decide() -> None:
+        try:
             await here.submit(session, approval_decision=reject)
+        except CallerError as refusal:
+            refusals.append(refusal.metadata)
 
     async with asyncio.TaskGroup() as group, session._lock:
-        group.create_task(here.submit(session, approval_decision=reject))
-        await until_true(lambda: len(session._tasks) == 1)
-        group.create_task(late())
+        await until_true(lambda: not session._tasks)
+        for _ in range(2):
+            group.create_task(decide())
         await until_true(lambda: len(session._tasks) == 2)  # and each has seen it pending
+    assert refusals == [{"state": "REJECTED", "revision": "2"}]
 
 
 async def test_a_model_that_refuses_ends_the_turn_with_the_reason(here: Replica, session: Session) -> None:

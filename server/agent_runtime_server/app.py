@@ -17,10 +17,11 @@ from agent_runtime_server.agents.registry import builtin
 from agent_runtime_server.core.errors import StoreUnavailable
 from agent_runtime_server.core.ids import new_id
 from agent_runtime_server.core.observe import ModelObserver, Observer
+from agent_runtime_server.core.prices import Prices
 from agent_runtime_server.core.settings import Settings
 from agent_runtime_server.endpoints import open_model
 from agent_runtime_server.engine.hub import Hub, Timing
-from agent_runtime_server.engine.limits import Limits
+from agent_runtime_server.engine.limits import Budget, Limits
 from agent_runtime_server.engine.retention import Keeper, Policy
 from agent_runtime_server.engine.reviews import Reviews
 from agent_runtime_server.engine.runner import Performer
@@ -241,7 +242,9 @@ def _replica(
         bus=stores.bus,
         committed=reviews.committed,
     )
-    performer = Performer(model, services, settings.stream_window_ms / 1000, observer, quotas.spent)
+    performer = Performer(
+        model, services, settings.stream_window_ms / 1000, observer, quotas.spent, Prices(settings.llm_prices)
+    )
     timing = Timing(
         lease_seconds=settings.lease_seconds,
         heartbeat_seconds=settings.heartbeat_seconds,
@@ -284,6 +287,18 @@ def _limits(settings: Settings) -> Limits:
         turn_steps=settings.turn_steps,
         turn_handoffs=settings.turn_handoffs,
         park_seconds=settings.llm_park_seconds,
+        budget=_budget(settings),
+    )
+
+
+def _budget(settings: Settings) -> Budget:
+    return Budget(
+        tokens=settings.turn_tokens,
+        cost_micros=round(settings.turn_cost * 1e6),
+        tool_calls=settings.turn_tool_calls,
+        session_tokens=settings.session_tokens,
+        session_cost_micros=round(settings.session_cost * 1e6),
+        ask_percent=settings.budget_ask_percent,
     )
 
 

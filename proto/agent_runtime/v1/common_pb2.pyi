@@ -324,6 +324,7 @@ class Usage(message.Message):
     CACHED_INPUT_TOKENS_FIELD_NUMBER: builtins.int
     REASONING_TOKENS_FIELD_NUMBER: builtins.int
     MODEL_CALLS_FIELD_NUMBER: builtins.int
+    COST_MICROS_FIELD_NUMBER: builtins.int
     input_tokens: builtins.int
     """Prompt tokens, including cached ones.
     Rules: gte 0.
@@ -344,6 +345,10 @@ class Usage(message.Message):
     """Number of model calls covered.
     Rules: gte 0.
     """
+    cost_micros: builtins.int
+    """What it cost, in millionths of the currency of the operator's price table; 0 where no price is known.
+    Rules: gte 0.
+    """
     def __init__(
         self,
         *,
@@ -352,10 +357,11 @@ class Usage(message.Message):
         cached_input_tokens: builtins.int = ...,
         reasoning_tokens: builtins.int = ...,
         model_calls: builtins.int = ...,
+        cost_micros: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["cached_input_tokens", b"cached_input_tokens", "input_tokens", b"input_tokens", "model_calls", b"model_calls", "output_tokens", b"output_tokens", "reasoning_tokens", b"reasoning_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["cached_input_tokens", b"cached_input_tokens", "cost_micros", b"cost_micros", "input_tokens", b"input_tokens", "model_calls", b"model_calls", "output_tokens", b"output_tokens", "reasoning_tokens", b"reasoning_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

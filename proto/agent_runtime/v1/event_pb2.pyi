@@ -571,6 +571,7 @@ class Question(message.Message):
     AGENT_ID_FIELD_NUMBER: builtins.int
     TEXT_FIELD_NUMBER: builtins.int
     OPTIONS_FIELD_NUMBER: builtins.int
+    BUDGET_FIELD_NUMBER: builtins.int
     question_id: builtins.str
     """Unique in the session."""
     call_id: builtins.str
@@ -583,6 +584,10 @@ class Question(message.Message):
     def options(self) -> containers.RepeatedCompositeFieldContainer[QuestionOption]:
         """Suggested answers; free text is always allowed too."""
 
+    @builtins.property
+    def budget(self) -> BudgetUse:
+        """Budget that is partly used, where the question is whether to go on; the option "stop" ends the turn."""
+
     def __init__(
         self,
         *,
@@ -591,10 +596,39 @@ class Question(message.Message):
         agent_id: builtins.str = ...,
         text: builtins.str = ...,
         options: abc.Iterable[QuestionOption] | None = ...,
+        budget: BudgetUse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["budget", b"budget"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["agent_id", b"agent_id", "budget", b"budget", "call_id", b"call_id", "options", b"options", "question_id", b"question_id", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class BudgetUse(message.Message):
+    """How far a budget is used."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    BUDGET_FIELD_NUMBER: builtins.int
+    USED_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    budget: builtins.str
+    """Name, such as turn.tokens or session.cost."""
+    used: builtins.int
+    """Used so far; money in millionths."""
+    limit: builtins.int
+    """Limit."""
+    def __init__(
+        self,
+        *,
+        budget: builtins.str = ...,
+        used: builtins.int = ...,
+        limit: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["agent_id", b"agent_id", "call_id", b"call_id", "options", b"options", "question_id", b"question_id", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["budget", b"budget", "limit", b"limit", "used", b"used"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -666,6 +700,7 @@ class TurnLimits(message.Message):
     APPROVAL_TIMEOUT_FIELD_NUMBER: builtins.int
     APPROVAL_TIMEOUT_ACTION_FIELD_NUMBER: builtins.int
     PARK_TIMEOUT_FIELD_NUMBER: builtins.int
+    BUDGET_FIELD_NUMBER: builtins.int
     steps: builtins.int
     """Most model steps."""
     handoffs: builtins.int
@@ -698,6 +733,10 @@ class TurnLimits(message.Message):
     def park_timeout(self) -> duration_pb2.Duration:
         """Longest time in all that it may wait for model endpoints."""
 
+    @builtins.property
+    def budget(self) -> TurnBudget:
+        """What the turn and its session may spend."""
+
     def __init__(
         self,
         *,
@@ -711,10 +750,51 @@ class TurnLimits(message.Message):
         approval_timeout: duration_pb2.Duration | None = ...,
         approval_timeout_action: approval_pb2.ApprovalTimeoutAction.ValueType = ...,
         park_timeout: duration_pb2.Duration | None = ...,
+        budget: TurnBudget | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["approval_timeout", b"approval_timeout", "call_slack", b"call_slack", "call_timeout", b"call_timeout", "cancel_grace", b"cancel_grace", "park_timeout", b"park_timeout", "turn_timeout", b"turn_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["approval_timeout", b"approval_timeout", "budget", b"budget", "call_slack", b"call_slack", "call_timeout", b"call_timeout", "cancel_grace", b"cancel_grace", "park_timeout", b"park_timeout", "turn_timeout", b"turn_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["approval_timeout", b"approval_timeout", "approval_timeout_action", b"approval_timeout_action", "call_slack", b"call_slack", "call_timeout", b"call_timeout", "calls_per_step", b"calls_per_step", "cancel_grace", b"cancel_grace", "handoffs", b"handoffs", "park_timeout", b"park_timeout", "steps", b"steps", "turn_timeout", b"turn_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["approval_timeout", b"approval_timeout", "approval_timeout_action", b"approval_timeout_action", "budget", b"budget", "call_slack", b"call_slack", "call_timeout", b"call_timeout", "calls_per_step", b"calls_per_step", "cancel_grace", b"cancel_grace", "handoffs", b"handoffs", "park_timeout", b"park_timeout", "steps", b"steps", "turn_timeout", b"turn_timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class TurnBudget(message.Message):
+    """What a turn and its session may spend; 0 is no limit. A turn that would go beyond ends with TURN_BUDGET_EXCEEDED."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TOKENS_FIELD_NUMBER: builtins.int
+    COST_MICROS_FIELD_NUMBER: builtins.int
+    TOOL_CALLS_FIELD_NUMBER: builtins.int
+    SESSION_TOKENS_FIELD_NUMBER: builtins.int
+    SESSION_COST_MICROS_FIELD_NUMBER: builtins.int
+    ASK_PERCENT_FIELD_NUMBER: builtins.int
+    tokens: builtins.int
+    """Tokens that models read and write in the turn."""
+    cost_micros: builtins.int
+    """Cost of the turn, in millionths."""
+    tool_calls: builtins.int
+    """Tool calls of the turn."""
+    session_tokens: builtins.int
+    """Tokens that models read and write in the session."""
+    session_cost_micros: builtins.int
+    """Cost of the session, in millionths."""
+    ask_percent: builtins.int
+    """The user is asked whether to go on each time another so many hundredths of a budget are used; 0 asks nobody."""
+    def __init__(
+        self,
+        *,
+        tokens: builtins.int = ...,
+        cost_micros: builtins.int = ...,
+        tool_calls: builtins.int = ...,
+        session_tokens: builtins.int = ...,
+        session_cost_micros: builtins.int = ...,
+        ask_percent: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["ask_percent", b"ask_percent", "cost_micros", b"cost_micros", "session_cost_micros", b"session_cost_micros", "session_tokens", b"session_tokens", "tokens", b"tokens", "tool_calls", b"tool_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from agent_runtime import v1
 from agent_runtime_server.core.circuit import Phase
 
 
@@ -54,6 +55,10 @@ class ModelObserver(Protocol):
         """A call is made once more."""
         ...
 
+    def tokens_used(self, model: str, usage: v1.Usage) -> None:
+        """An answer was read, and this is what it took."""
+        ...
+
     def model_replaced(self, model: str, by: str) -> None:
         """Another model is asked instead."""
         ...
@@ -93,6 +98,9 @@ class Nobody:
         """Ignore it."""
 
     def model_retried(self, model: str, why: str) -> None:
+        """Ignore it."""
+
+    def tokens_used(self, model: str, usage: v1.Usage) -> None:
         """Ignore it."""
 
     def model_replaced(self, model: str, by: str) -> None:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from agent_runtime_server.core.prices import Price
 from agent_runtime_server.core.principal import Role
 from agent_runtime_server.core.quotas import Quota, parse
 
@@ -74,6 +75,17 @@ class Settings(BaseSettings):
     stream_window_ms: float = Field(20, ge=0, description="how long text gathers before it is sent")
     turn_seconds: float = Field(1800, gt=0, description="longest turn")
     turn_steps: int = Field(50, gt=0, description="most model calls of a turn")
+    turn_tokens: int = Field(0, ge=0, description="most tokens of a turn; 0 is no limit, here and below")
+    turn_cost: float = Field(0, ge=0, description="most a turn may cost, by llm_prices")
+    turn_tool_calls: int = Field(0, ge=0, le=1_000_000, description="most tool calls of a turn")
+    session_tokens: int = Field(0, ge=0, description="most tokens of a session")
+    session_cost: float = Field(0, ge=0, description="most a session may cost")
+    budget_ask_percent: int = Field(
+        0, ge=0, le=99, description="ask the user each time so many hundredths of a budget are used; 0 never asks"
+    )
+    llm_prices: Mapping[str, Price] = Field(
+        {}, description='JSON: a model, or how its name begins, or "*", to {"input", "output"} a million tokens'
+    )
     turn_handoffs: int = Field(5, ge=0, description="most changes of agent in a turn")
 
     retain_events: int = Field(10_000, ge=0, description="events kept of a session; 0 keeps all")

@@ -6,9 +6,9 @@ from hashlib import sha256
 
 from agent_runtime import v1
 from agent_runtime_server.core.errors import CallerError, invalid
-from agent_runtime_server.engine import settle
+from agent_runtime_server.engine import budget, settle
 from agent_runtime_server.engine.draft import Draft
-from agent_runtime_server.engine.turn import Call, Phase, State
+from agent_runtime_server.engine.turn import STOP, Call, Phase, State
 from agent_runtime_server.hitl.policy import Ruling, judge
 from agent_runtime_server.tools import arguments, catalogue
 from agent_runtime_server.tools.dependencies import dependencies
@@ -62,6 +62,9 @@ def _answer(draft: Draft, sender: Sender, message: v1.UserMessage, question: v1.
     turn = draft.turn
     event = v1.SessionEvent(user_message=message)
     draft.add(event, turn_id=turn.turn_id, actor=sender.actor, frame_id=sender.frame_id)
+    if question.HasField("budget") and STOP in message.option_ids:
+        settle.fail(draft, budget.declined(question.budget))
+        return
     chosen = [options[option_id] for option_id in message.option_ids]
     if question.call_id:
         lines = [option.label for option in chosen] + [part.text for part in message.parts if part.text]

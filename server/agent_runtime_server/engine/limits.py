@@ -1,7 +1,7 @@
 """What bounds a turn: set by the operator, and recorded with each turn that begins."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Final, Literal
 
 from google.protobuf.duration_pb2 import Duration
@@ -20,6 +20,18 @@ _NAMES: Final = {value: name for name, value in ACTIONS.items()}
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """What a turn and its session may spend; 0 is no limit."""
+
+    tokens: int = 0
+    cost_micros: int = 0
+    tool_calls: int = 0
+    session_tokens: int = 0
+    session_cost_micros: int = 0
+    ask_percent: int = 0  # of a budget, after which the user is asked whether to go on
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What bounds a turn; times in seconds."""
 
@@ -34,6 +46,7 @@ class Limits:
     park_seconds: float = 1800  # of waiting for models in all, 0 to fail at once
     call_seconds: float = 600  # of a call that states no timeout
     call_slack_seconds: float = 60  # on top of a stated one
+    budget: Budget = Budget()
 
     def recorded(self) -> v1.TurnLimits:
         """Return them as they stand in the log; the model stands beside them."""
@@ -48,6 +61,7 @@ class Limits:
             approval_timeout=duration(self.approval_seconds),
             approval_timeout_action=ACTIONS[self.approval_action],
             park_timeout=duration(self.park_seconds),
+            budget=None if self.budget == Budget() else v1.TurnBudget(**asdict(self.budget)),
         )
 
 
@@ -68,6 +82,7 @@ def of_turn(started: v1.TurnStarted) -> Limits | None:
         park_seconds=_seconds(limits.park_timeout) if limits.HasField("park_timeout") else Limits().park_seconds,
         call_seconds=_seconds(limits.call_timeout),
         call_slack_seconds=_seconds(limits.call_slack),
+        budget=Budget(**{one.name: getattr(limits.budget, one.name) for one in fields(Budget)}),
     )
 
 

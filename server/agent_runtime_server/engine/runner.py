@@ -14,6 +14,7 @@ from agent_runtime_server.agents.routing import route
 from agent_runtime_server.agents.step import offered_to, take_step
 from agent_runtime_server.core.errors import Bug, ModelBrokeOff, ModelUnavailable, ServiceError, StoreUnavailable
 from agent_runtime_server.core.observe import ModelObserver, Nobody
+from agent_runtime_server.core.prices import Prices
 from agent_runtime_server.engine import steps
 from agent_runtime_server.engine.deltas import Writing
 from agent_runtime_server.engine.draft import Draft
@@ -44,6 +45,7 @@ class Performer:
     window_seconds: float
     observer: ModelObserver = field(default_factory=Nobody)
     spent: Spent = _unaccounted  # told, of a tenant and a subject, what an answer has cost
+    prices: Prices = field(default_factory=Prices)
 
 
 class Runner:
@@ -154,7 +156,7 @@ class Runner:
         choice = await route(
             self._performer.model, services.agents, [*state.transcript], text, model_name=services.limits.model
         )
-        await self._spent(state, choice.usage)
+        await self._account(state, services.limits.model, choice.usage)
         return lambda draft: steps.routed(draft, choice)
 
     async def _step(self, state: State, effect: TakeStep) -> Apply:
@@ -184,12 +186,16 @@ class Runner:
         finally:
             writing.close()
             session.end_writing()
-        await self._spent(state, answer.usage)
+        await self._account(state, answer.model or agent.model or services.limits.model, answer.usage)
         return lambda draft: steps.answered(draft, agent, writing, answer)
 
-    async def _spent(self, state: State, usage: v1.Usage | None) -> None:
-        if state.turn is not None and usage is not None:
-            await self._performer.spent(self._session.tenant, state.turn.subject, usage)
+    async def _account(self, state: State, model: str, usage: v1.Usage | None) -> None:
+        """Say what an answer cost, in the usage itself and to whoever counts it."""
+        if state.turn is None or usage is None:
+            return
+        usage.cost_micros = self._performer.prices.cost_micros(model, usage)
+        self._performer.observer.tokens_used(model, usage)
+        await self._performer.spent(self._session.tenant, state.turn.subject, usage)
 
     async def _commit(self, apply: Apply) -> None:
         """Commit under the lease; wait for Postgres as long as it takes, for the work is done."""

@@ -6,6 +6,7 @@ from typing import Final
 from agent_runtime import v1
 from agent_runtime_server.core.clock import after, from_nanos
 from agent_runtime_server.core.errors import CallerError, ModelUnavailable, ServiceError
+from agent_runtime_server.engine import budget
 from agent_runtime_server.engine.draft import Draft, agent_actor, duration
 from agent_runtime_server.engine.turn import Call, Phase, Queued, State, TakeStep, Turn, next_effect
 from agent_runtime_server.tools import catalogue
@@ -77,11 +78,19 @@ def _go_on(draft: Draft) -> None:
             _dispatch(draft, call)
     if turn.open_calls and all(call.on_server for call in turn.open_calls) and turn.question is None:
         _end_step(draft)
-    if next_effect(draft.state) is not None and turn.steps >= draft.limits.turn_steps:
-        message = f"the turn took its {draft.limits.turn_steps} steps; say how to go on in a new message"
-        fail(draft, CallerError(v1.ERROR_REASON_TURN_BUDGET_EXCEEDED, message))
+    if next_effect(draft.state) is not None and (reached := budget.reached(draft.state, draft.limits)) is not None:
+        if reached.ends:
+            fail(draft, budget.exceeded(reached))
+        else:
+            _ask_to_go_on(draft, reached)
     elif turn.steering:
         _show_steering(draft)
+
+
+def _ask_to_go_on(draft: Draft, reached: budget.Account) -> None:
+    """Let the user say whether a budget that is partly used may be used further."""
+    question = budget.question(reached, draft.new_id("question"), draft.state.agent_id)
+    draft.add(v1.SessionEvent(question_asked=v1.QuestionAsked(question=question)), turn_id=draft.turn.turn_id)
 
 
 def _show_steering(draft: Draft) -> None:

@@ -137,14 +137,23 @@ def _proposals(
     offered = offered_to(agent, draft.state.tools)
     proposals = []
     for index, call in enumerate(requested):
-        over = index >= draft.limits.calls_per_step
-        refusal = f"an answer may have {draft.limits.calls_per_step} calls" if over else unread.get(index, "")
+        refusal = _one_too_many(draft, index) or unread.get(index, "")
         blank = v1.ToolCall(call_id=ids.call_id(index), step_id=step_id, tool_name=_tool_name(call.name))
         proposals.append(_propose(agent, offered, blank, call, refusal))
     wanted = [(proposal.call, proposal.arguments) for proposal in proposals if not proposal.refusal]
     for (call_to_run, _), waits_for in zip(wanted, dependencies(wanted), strict=True):
         call_to_run.depends_on_call_ids.extend(waits_for)
     return proposals
+
+
+def _one_too_many(draft: Draft, index: int) -> str:
+    """Return why an answer's call is beyond what is allowed, if it is."""
+    limits = draft.limits
+    if index >= limits.calls_per_step:
+        return f"an answer may have {limits.calls_per_step} calls"
+    if 0 < limits.budget.tool_calls <= draft.turn.tool_calls + index:
+        return f"the turn had its {limits.budget.tool_calls} tool calls"
+    return ""
 
 
 def _propose(

@@ -19,11 +19,15 @@ from agent_runtime_server.core.clock import to_nanos
 from agent_runtime_server.core.transcript import Answered, Called, Entry, HandedOff, Said, Told, conclude
 from agent_runtime_server.engine.limits import Limits, of_turn
 
-FOLD_VERSION: Final = 3
+FOLD_VERSION: Final = 4
 """Grows when the fold reads events differently or the state changes its shape, so that older snapshots are refolded.
 
 Where the log before a snapshot is gone, an older one is read all the same: give new fields a default.
 """
+
+EXTEND: Final = "extend"
+STOP: Final = "stop"
+"""Options of the question whether to go on when a budget is partly used."""
 
 _MOST_FINISHED: Final = 200  # turns remembered by their id, so that what comes late is answered well
 _MOST_CALLS: Final = 2000  # likewise
@@ -108,6 +112,11 @@ class Turn:
     paused_nanos: int = 0  # how long it has waited for them in all
     usage: v1.Usage = field(default_factory=v1.Usage)
     subject: str = ""  # who asked for it
+    last_usage: v1.Usage = field(default_factory=v1.Usage)  # of the last answer
+    tool_calls: int = 0  # proposed in all
+    granted: dict[str, int] = field(
+        default_factory=dict
+    )  # of the turn's budgets, how much was used at the last consent
 
     @property
     def open_calls(self) -> list[Call]:
@@ -150,6 +159,7 @@ class State:
     finished: deque[str] = field(default_factory=deque)  # ids of the latest turns, oldest first
     last_turn: v1.Turn | None = None
     usage: v1.Usage = field(default_factory=v1.Usage)
+    granted: dict[str, int] = field(default_factory=dict)  # as in a turn, of the session's budgets
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,9 +229,20 @@ def _user_message(state: State, event: v1.SessionEvent) -> None:
     elif turn.question is None:
         turn.steering.append((event.seq, event.user_message))
     else:  # the answer; that of a call becomes its result
-        if not turn.question.call_id:
+        if turn.question.HasField("budget"):
+            _grant(state, turn, turn.question.budget, event.user_message)
+        elif not turn.question.call_id:
             state.transcript.append(Said(event.user_message))
         turn.question = None
+
+
+def _grant(state: State, turn: Turn, asked: v1.BudgetUse, answer: v1.UserMessage) -> None:
+    """Note that the user wants to go on, unless they do not; models hear only what they say instead of choosing."""
+    if STOP not in answer.option_ids:
+        granted = turn.granted if asked.budget.startswith("turn.") else state.granted
+        granted[asked.budget] = asked.used
+    if not answer.option_ids:
+        state.transcript.append(Said(answer))
 
 
 def _enqueue(state: State, queued: Queued) -> None:
@@ -283,6 +304,7 @@ def _assistant_message(state: State, event: v1.SessionEvent) -> None:
         _add_usage(state.turn.usage, message.usage)
         if message.step_id:  # a model step; the text of attempt_completion is none
             state.turn.steps += 1
+            state.turn.last_usage = message.usage
             state.turn.parks = state.turn.broken = 0
             state.turn.calls = {}
 
@@ -295,6 +317,7 @@ def _tool_call_proposed(state: State, event: v1.SessionEvent) -> None:
     assert isinstance(answer, Answered), "proposals stand behind the answer that made them"
     answer.calls.append(called)
     if state.turn is not None:
+        state.turn.tool_calls += 1
         state.turn.calls[call.call_id] = Call(called)
         if not state.turn.calls[call.call_id].on_server:
             state.turn.calls[call.call_id].phase = Phase.READY

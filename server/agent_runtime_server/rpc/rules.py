@@ -112,6 +112,7 @@ RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "cached_input_tokens": NOT_NEGATIVE,
         "reasoning_tokens": NOT_NEGATIVE,
         "model_calls": NOT_NEGATIVE,
+        "cost_micros": NOT_NEGATIVE,
     },
     # event.proto
     "SessionEvent": {"seq": Rule(gt=0)},

@@ -2,10 +2,12 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from agent_runtime import v1
 from agent_runtime_server.core.circuit import Phase
 
 _CALL_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
 _PARKED_SECONDS = (1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+_KINDS = ("input", "output", "cached_input", "reasoning")
 _PHASES = {Phase.CLOSED: 0, Phase.HALF_OPEN: 1, Phase.OPEN: 2}
 
 
@@ -23,6 +25,13 @@ class ModelMetrics:
             registry=registry,
         )
         self._retries = Counter(f"{ours}llm_retries", "Calls made once more.", ["model", "reason"], registry=registry)
+        self._tokens = Counter(
+            f"{ours}llm_tokens",
+            "Tokens of answers; cached and reasoning ones stand in input and output too.",
+            ["model", "kind"],
+            registry=registry,
+        )
+        self._cost = Counter(f"{ours}llm_cost", "Cost of answers, by the price table.", ["model"], registry=registry)
         self._fallbacks = Counter(
             f"{ours}llm_fallbacks", "Steps for which another model was asked.", ["model", "by"], registry=registry
         )
@@ -48,6 +57,14 @@ class ModelMetrics:
     def model_retried(self, model: str, why: str) -> None:
         """Count a call that is made once more."""
         self._retries.labels(model, why).inc()
+
+    def tokens_used(self, model: str, usage: v1.Usage) -> None:
+        """Count the tokens and the cost of an answer."""
+        for kind in _KINDS:
+            if number := getattr(usage, f"{kind}_tokens"):
+                self._tokens.labels(model[:64], kind).inc(number)
+        if usage.cost_micros:
+            self._cost.labels(model[:64]).inc(usage.cost_micros / 1e6)
 
     def model_replaced(self, model: str, by: str) -> None:
         """Count that another model is asked instead."""

@@ -15,7 +15,7 @@ from agent_runtime import v1
 from agent_runtime_server.agents.prompt import messages
 from agent_runtime_server.core.errors import CallerError, ModelUnavailable
 from agent_runtime_server.engine import frames, settle, steps
-from agent_runtime_server.engine.limits import Limits
+from agent_runtime_server.engine.limits import Budget, Limits
 from agent_runtime_server.engine.turn import Phase, Route, TakeStep, next_effect
 from enginekit.rules import log_problems, transcript_problems
 
@@ -38,6 +38,12 @@ class Chaos:
             turn_handoffs=2,
             park_seconds=self.random.choice([0, 60, 1800]),
             calls_per_step=4,
+            budget=Budget(
+                tokens=self.random.choice([0, 0, 50]),
+                tool_calls=self.random.choice([0, 9]),
+                session_tokens=self.random.choice([0, 0, 200]),
+                ask_percent=self.random.choice([0, 40]),
+            ),
         )
         self.world = World(agent_id=self.random.choice(["orchestrator", "coder", "debug"]), limits=limits)
         self.actions: list[tuple[int, Callable[[], object]]] = [
@@ -69,7 +75,8 @@ class Chaos:
         message.delivery = self.random.choice(v1.MessageDelivery.values())
         if turn is not None and turn.question is not None and self.random.random() < 0.7:
             message.question_id = turn.question.question_id
-            message.option_ids.append(self.random.choice(["1", "7"]))
+            offered = [option.option_id for option in turn.question.options]
+            message.option_ids.append(self.random.choice([*offered, "7"]))
         self.world.commit(lambda draft: frames.user_message(draft, self.world.sender(), message))
 
     def somebody_takes_the_effect(self) -> None:

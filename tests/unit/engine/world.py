@@ -44,6 +44,7 @@ class World:
         self.limits = limits or Limits()
         self.agents = builtin()
         self.nanos = SECOND
+        self.usage = v1.Usage(input_tokens=10, output_tokens=1, model_calls=1)  # of an answer
         self.log: list[v1.SessionEvent] = []
         self.state = State("s1")
         self._numbers = itertools.count(1)
@@ -82,7 +83,7 @@ class World:
         self.nanos += int(seconds * SECOND)
         return self.commit(settle.due)
 
-    def say(self, text: str = "do it", **fields: str) -> list[v1.SessionEvent]:
+    def say(self, text: str = "do it", **fields: object) -> list[v1.SessionEvent]:
         message = v1.UserMessage(parts=[v1.Part(text=text)], **fields)  # type: ignore[arg-type]
         return self.commit(lambda draft: frames.user_message(draft, self.sender(), message))
 
@@ -93,8 +94,7 @@ class World:
         requested = tuple(
             RequestedCall(name, given if isinstance(given, str) else json.dumps(given)) for name, given in calls
         )
-        usage = v1.Usage(input_tokens=10, output_tokens=1, model_calls=1)
-        answer = ModelAnswer(text, "", requested, usage, "stop", "m")
+        answer = ModelAnswer(text, "", requested, self.usage, "stop", "m")
         agent = self.agents.get(self.state.agent_id)
         return self.commit(lambda draft: steps.answered(draft, agent, StepIds(self.new_id), answer))
 

@@ -82,6 +82,19 @@ async def test_who_is_alone_sends_nothing_until_another_comes(redis_url: str) ->
             assert heard.empty()
 
 
+async def test_a_message_that_cannot_be_read_harms_nobody(redis_url: str) -> None:
+    async with bus(redis_url, "a") as one, bus(redis_url, "b") as other:
+        heard = await heard_by(other, one, "s1")
+        numbers: list[int] = []
+        other.listen("s2", lambda message: numbers.append(int(message)))
+        one.publish("s1", b"before")
+        assert await heard.get() == b"before"
+        await heard_by(other, one, "s3")  # by now the other topic is heard too
+        one.publish("s2", b"no number")
+        one.publish("s1", b"behind")
+        assert await heard.get() == b"behind"
+
+
 async def test_it_comes_back_when_redis_does(redis_url: str) -> None:
     async with bus(redis_url, "a") as one, bus(redis_url, "b") as other, Redis.from_url(redis_url) as admin:
         heard = await heard_by(other, one, "s1")

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -64,6 +65,17 @@ async def test_a_replica_whose_presence_was_lost_takes_its_lock_again(stores: St
     )
     await connection.close()
     assert held == 1
+
+
+async def test_one_that_lets_nobody_in_is_unavailable(stores: Stores, database_url: str) -> None:
+    url = urlsplit(database_url)._replace(path="/gone").geturl()
+    with pytest.raises(StoreUnavailable, match="unavailable"):
+        async with open_database(url):
+            pass
+    stores.presence._url = url
+    stores.presence._connection.terminate()
+    with pytest.raises(StoreUnavailable, match="unavailable"):
+        await stores.presence.keep()
 
 
 async def test_a_postgres_that_is_not_there_is_unavailable() -> None:

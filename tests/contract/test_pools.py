@@ -15,6 +15,7 @@ from agent_runtime_server.stores.base import Frame
 from agent_runtime_server.stores.postgres import database as pools
 from agent_runtime_server.stores.postgres.approvals import PostgresApprovals
 from agent_runtime_server.stores.postgres.database import Database, open_database
+from agent_runtime_server.stores.postgres.leases import announce
 from agent_runtime_server.stores.postgres.log import PostgresLog
 from enginekit.proxy import Proxy, proxied
 from enginekit.stores import TENANT, Stores, approval_row, beginning, opened
@@ -156,13 +157,23 @@ class TestCutConnections:
             await database.probe()
 
 
+def _notices_a_dead_peer(transport: asyncio.BaseTransport) -> bool:
+    found = transport.get_extra_info("socket")
+    patience = hasattr(socket, "TCP_USER_TIMEOUT") and found.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    return bool(found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)) and patience in (False, 10_000)
+
+
 async def test_a_tcp_connection_notices_a_dead_peer(line: Proxy) -> None:
     async with open_database(line.tcp_url) as database, database.connection() as connection:
-        found = connection._con._transport.get_extra_info("socket")  # type: ignore[attr-defined]
-        assert found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            assert found.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
+        assert _notices_a_dead_peer(connection._con._transport)  # type: ignore[attr-defined]
         assert await connection.fetchval("SHOW statement_timeout") == "10s"
+
+
+async def test_the_connection_that_shows_a_replicas_life_does_so_on_both_sides(line: Proxy) -> None:
+    async with announce(line.tcp_url) as presence:
+        assert _notices_a_dead_peer(presence._connection._transport)  # type: ignore[attr-defined]
+        settings = "SELECT reset_val FROM pg_settings WHERE name = 'tcp_keepalives_idle'"
+        assert await presence._connection.fetchval(settings) == "10", "else the lock of a lost machine stays for hours"
 
 
 async def _connections(url: str) -> int:

@@ -56,6 +56,15 @@ def mapped_errors() -> Iterator[None]:
         raise StoreUnavailable(_unavailable(error)) from error
 
 
+@contextmanager
+def reaching() -> Iterator[None]:
+    """Turn whatever keeps us from a connection into Unreached: also that there is no such database, or user."""
+    try:
+        yield
+    except (TimeoutError, OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+        raise Unreached(_unavailable(error)) from error
+
+
 def _unavailable(error: Exception) -> str:
     return f"the database is unavailable ({type(error).__name__})"
 
@@ -108,9 +117,8 @@ class Database:
         started = monotonic()
         self._waiting += 1
         try:
-            connection = await self._pool.acquire(timeout=_ACQUIRE_SECONDS)
-        except (TimeoutError, *_LOST, *_REFUSED) as error:
-            raise Unreached(_unavailable(error)) from error
+            with reaching():
+                connection = await self._pool.acquire(timeout=_ACQUIRE_SECONDS)
         finally:
             self._waiting -= 1
         self._observer.connection_acquired(self.name, monotonic() - started)
@@ -162,7 +170,7 @@ async def open_database(
     the same time, and closes what was idle for `idle_seconds` (0: never). An answer that takes longer than
     `answer_seconds` is not waited for.
     """
-    with mapped_errors():
+    with reaching():
         pool = await asyncpg.create_pool(
             url,
             init_size=least_connections,

@@ -9,7 +9,8 @@ from time import monotonic
 import asyncpg
 
 from agent_runtime_server.stores.base import Due, Taken
-from agent_runtime_server.stores.postgres.database import Database, mapped_errors
+from agent_runtime_server.stores.postgres.database import Database, mapped_errors, reaching
+from agent_runtime_server.stores.postgres.sockets import SERVER_SIDE, notice_dead_peers
 
 _PATIENCE_SECONDS = 5.0
 _REPLICAS = 0x61677270  # the class of advisory locks that replicas hold
@@ -132,12 +133,16 @@ async def announce(url: str) -> AsyncIterator[Presence]:
 
 
 async def _connect(url: str) -> "asyncpg.Connection[asyncpg.Record]":
-    return await asyncpg.connect(
-        url,
-        timeout=_PATIENCE_SECONDS,
-        command_timeout=_PATIENCE_SECONDS,
-        server_settings={"application_name": "agent-runtime presence"},
-    )
+    """Connect so that a cut that nobody was told of ends the lock soon: until then it could not be taken anew."""
+    with reaching():
+        connection = await asyncpg.connect(
+            url,
+            timeout=_PATIENCE_SECONDS,
+            command_timeout=_PATIENCE_SECONDS,
+            server_settings={"application_name": "agent-runtime presence", **SERVER_SIDE},
+        )
+    await notice_dead_peers(connection)
+    return connection
 
 
 async def _locked(url: str, replica: int) -> "asyncpg.Connection[asyncpg.Record]":

@@ -251,6 +251,21 @@ class TestDeadlines:
                 resolved = await until(known, "approval_resolved")
             assert resolved.approval_resolved.approval.state == v1.APPROVAL_STATE_EXPIRED
 
+    async def test_more_than_a_batch_is_taken_without_a_pause(
+        self, database_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(hub_module, "_BATCH", 2)
+        async with replica(database_url, runs=False) as gone:
+            sessions = [await gone.new_session() for _ in range(5)]
+            for session in sessions:
+                await gone.say(session)
+            left = {session.session_id: session.lease_epoch or 0 for session in sessions}
+            await gone.stores.leases.release(left, unfinished=False)
+            async with replica(database_url) as here:
+                here.model.then(*[Answer("done")] * 5)
+                for session_id in left:
+                    await until(await here.session(session_id), "turn_finished")
+
 
 class TestStreams:
     async def follow(self, here: Replica) -> Feed:

@@ -204,8 +204,11 @@ class Hub:
     async def _sweep(self) -> None:
         """Take over what nobody runs, and settle deadlines that have passed."""
         if not self._leaving:
-            for taken in await self._leases.take_runnable(_BATCH):
+            found = await self._leases.take_runnable(_BATCH)
+            for taken in found:
                 await self._take_over(taken)
+            if len(found) == _BATCH:  # a replica has died that ran more
+                self._sweep_now.set()
             for due in await self._leases.due(_BATCH):
                 await self._settle(due)
         await self._look_around()

@@ -258,6 +258,8 @@ class Session:
                     return
                 for event in page:
                     apply(state, v1.SessionEvent.FromString(event.payload))
+                if next_effect(state) is None:  # the commit that left nothing to do has let go of the lease
+                    self.lease_epoch = None
                 self._publish(state, page)
                 if len(page) < _PAGE:
                     return
@@ -341,10 +343,13 @@ class Session:
             decide(draft)
             settle(draft)
         except CallerError as refusal:
-            stale = await self._is_stale(state.head_seq - len(draft.events))
-            if stale or draft.events:
+            head_seq = state.head_seq - len(draft.events)
+            if draft.events:
                 self._forget()
-            return None if stale else await self._known(frame, refusal)
+            if await self._is_stale(head_seq):
+                self._forget()
+                return None
+            return await self._known(frame, refusal)
         except BaseException:
             self._forget()
             raise

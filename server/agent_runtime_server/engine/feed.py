@@ -63,6 +63,19 @@ class Wanted:
     progress: bool = True  # reports on tools, beside text
 
 
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A client's place on a session; `nanos` says since when, by the database's clock."""
+
+    client_id: str
+    executes: bool
+    nanos: int
+
+    def replaces(self, other: "Seat") -> bool:
+        """Tell whether an older place is void: the client's own, or that of another executor."""
+        return self.client_id == other.client_id or (self.executes and other.executes)
+
+
 class Feed:
     """A reader of one session; iterate it to get what to send."""
 
@@ -72,8 +85,7 @@ class Feed:
         read: Callable[[int, int], Awaitable[Sequence[StoredEvent]]],
         wanted: Wanted,
     ) -> None:
-        self.client_id = ""
-        self.executes = False
+        self.seat: Seat | None = None
         self.reads = False  # whether frames come in too, so that silence means something
         self.opened = self.last_sent = self.last_received = time.monotonic()
         self.share_of_age = random.uniform(0.9, 1)  # noqa: S311 - so that streams do not all come back at once

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from agent_runtime import v1
-from agent_runtime_server.engine.feed import Ephemeral
+from agent_runtime_server.engine.feed import Ephemeral, Seat
 from agent_runtime_server.stores.base import Bus
 
 RUNNABLE: Final = "/runnable"
@@ -20,6 +20,7 @@ _ASKED: Final = b"a"  # somebody reads here
 _DELTA: Final = b"d"
 _PROGRESS: Final = b"p"
 _NOTICE: Final = b"n"
+_SEATED: Final = b"s"  # a client attached here
 
 
 class Alone:
@@ -53,6 +54,10 @@ class Listener(Protocol):
         """Others show this."""
         ...
 
+    def seated(self, seat: Seat) -> None:
+        """A client attached elsewhere."""
+        ...
+
     def texts(self) -> Iterable[Ephemeral]:
         """Return the text so far of the message being written here, and what holds it up."""
         ...
@@ -71,6 +76,10 @@ class Relay:
     def grew(self, head_seq: int) -> None:
         """Tell of a commit."""
         self._bus.publish(self._topic, _GROWN + str(head_seq).encode())
+
+    def seat(self, seat: Seat) -> None:
+        """Tell of a client that attached here."""
+        self._bus.publish(self._topic, _SEATED + f"{seat.nanos} {int(seat.executes)} {seat.client_id}".encode())
 
     def left(self) -> None:
         """Tell that the session is left for any other replica to run."""
@@ -126,6 +135,9 @@ class Relay:
             self._listener.told(v1.ToolProgress.FromString(content))
         elif kind == _NOTICE:
             self._listener.told(v1.TurnNotice.FromString(content))
+        elif kind == _SEATED:
+            nanos, executes, client_id = content.decode().split(" ", 2)
+            self._listener.seated(Seat(client_id, executes == "1", int(nanos)))
         elif kind == _BEGUN and self._listener.followed:
             self._bus.publish(self._topic, _ASKED)
         elif kind == _ASKED and "writing" in self._reasons:

@@ -17,7 +17,7 @@ from agent_runtime_server.core.transcript import kept_bytes
 from agent_runtime_server.engine.appends import approval_rows, as_append
 from agent_runtime_server.engine.deltas import Writing
 from agent_runtime_server.engine.draft import Draft
-from agent_runtime_server.engine.feed import Ephemeral, Feed, Wanted
+from agent_runtime_server.engine.feed import Ephemeral, Feed, Seat, Wanted
 from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.loading import OvertakenError, fold, load
 from agent_runtime_server.engine.notices import HeldUp
@@ -101,6 +101,7 @@ class Session:
         self._unsaved = 0
         self._recent = Recent()
         self._shown_seq = 0
+        self._executor = ""
         self._turn_state: v1.TurnState.ValueType = v1.TURN_STATE_UNSPECIFIED
         self._interrupt: Callable[[Effect | None], None] | None = None
         self._relay = Relay(services.bus, session_id, self)
@@ -172,6 +173,14 @@ class Session:
         self._relay.read()
         return feed
 
+    def seat(self, feed: Feed, client_id: str, *, executes: bool) -> None:
+        """Give a feed to a client, which takes the place of its own older ones and of another executor, anywhere."""
+        feed.seat = Seat(client_id, executes, to_nanos(self._services.clock()))
+        for other in self.feeds:
+            if other is not feed and other.seat is not None and feed.seat.replaces(other.seat):
+                other.end(_superseded())
+        self._relay.seat(feed.seat)
+
     def leave(self, feed: Feed) -> None:
         """Take a feed away."""
         self.feeds.discard(feed)
@@ -194,6 +203,19 @@ class Session:
     def told(self, item: Ephemeral) -> None:
         """Show what another replica shows."""
         self._offer(item)
+
+    def seated(self, seat: Seat) -> None:
+        """Let a client that attached elsewhere take the place of older ones here; what is told late is old itself."""
+        for feed in self.feeds:
+            if feed.seat is not None and feed.seat.nanos < seat.nanos and seat.replaces(feed.seat):
+                feed.end(_superseded())
+
+    def _end_former_executors(self, state: State) -> None:
+        """End what another executor replaced, for of that the log tells too."""
+        self._executor = state.executor
+        for feed in self.feeds:
+            if feed.seat is not None and feed.seat.executes and feed.seat.client_id != state.executor:
+                feed.end(_superseded())
 
     async def _try_refresh(self) -> None:
         # The sweep, which looks every second, comes back to it; whoever reads a session that is gone was told so.
@@ -288,6 +310,8 @@ class Session:
         """Show committed events to every feed, and the state that they leave to the runner."""
         self._turn_state = state.turn.state if state.turn is not None else v1.TURN_STATE_UNSPECIFIED
         self._show(state.head_seq, events)
+        if state.executor != self._executor:
+            self._end_former_executors(state)
         if self._interrupt is not None:
             self._interrupt(next_effect(state))
 
@@ -435,6 +459,10 @@ class Session:
     def on_change(self, interrupt: Callable[[Effect | None], None] | None) -> None:
         """Call `interrupt` with what is to be done next after each commit, or stop doing so."""
         self._interrupt = interrupt
+
+
+def _superseded() -> CallerError:
+    return CallerError(v1.ERROR_REASON_ATTACHMENT_SUPERSEDED, "a newer stream of this session took over")
 
 
 def _unheard(committing: "asyncio.Task[Committed]") -> None:

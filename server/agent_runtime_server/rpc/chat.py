@@ -94,9 +94,9 @@ class ChatService:
         if executes:
             await session.commit(lambda draft: frames.attach(draft, sender, hello.tools))
         state = await session.load()
-        _supersede(session, hello.client_id, executes=executes)
         feed = session.follow(Wanted(hello.after_seq, not hello.durable_only, hello.max_unacked_events))
-        feed.client_id, feed.executes, feed.reads = hello.client_id, executes, True
+        session.seat(feed, hello.client_id, executes=executes)
+        feed.reads = True
         if self._replica.draining:  # since its hello was let in
             feed.answer(self._replica.farewell())
         try:
@@ -180,14 +180,6 @@ class ChatService:
             raise CallerError(v1.ERROR_REASON_NOT_EXECUTOR, "only the executor reports progress")
         elif _may_report(attachment.progress):
             session.show(request.tool_progress, but=feed)
-
-
-def _supersede(session: Session, client_id: str, *, executes: bool) -> None:
-    """End the client's own older stream, and that of another executor."""
-    error = CallerError(v1.ERROR_REASON_ATTACHMENT_SUPERSEDED, "a newer stream of this session took over")
-    for feed in session.feeds:
-        if feed.client_id == client_id or (executes and feed.executes):
-            feed.end(error)
 
 
 def _may_report(moments: list[float]) -> bool:

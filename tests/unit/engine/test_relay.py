@@ -3,7 +3,7 @@
 import pytest
 
 from agent_runtime import v1
-from agent_runtime_server.engine.feed import Ephemeral
+from agent_runtime_server.engine.feed import Ephemeral, Seat
 from agent_runtime_server.engine.relay import Alone, Relay
 from enginekit.wire import Line, Wire
 
@@ -21,12 +21,16 @@ class Ear:
         self.heads: list[int] = []
         self.items: list[Ephemeral] = []
         self.text: list[v1.MessageDelta] = []
+        self.seats: list[Seat] = []
 
     def grown(self, head_seq: int) -> None:
         self.heads.append(head_seq)
 
     def told(self, item: Ephemeral) -> None:
         self.items.append(item)
+
+    def seated(self, seat: Seat) -> None:
+        self.seats.append(seat)
 
     def texts(self) -> list[v1.MessageDelta]:
         return self.text
@@ -141,3 +145,25 @@ def test_a_replica_may_be_alone() -> None:
     relay.end()
     relay.read_no_more()
     assert ear.items == []
+
+
+@pytest.mark.parametrize("executes", [True, False])
+def test_a_client_that_attached_is_told_to_who_reads(two: tuple[Ear, Ear], executes: bool) -> None:
+    here, there = two
+    there.follow()
+    here.relay.seat(Seat("c:1", executes, 7))
+    assert there.seats == [Seat("c:1", executes, 7)]
+
+
+@pytest.mark.parametrize(
+    ("newer", "older", "replaces"),
+    [
+        (Seat("c1", True, 2), Seat("c1", True, 1), True),
+        (Seat("c1", False, 2), Seat("c1", True, 1), True),
+        (Seat("c2", True, 2), Seat("c1", True, 1), True),
+        (Seat("c2", False, 2), Seat("c1", True, 1), False),
+        (Seat("c2", True, 2), Seat("c1", False, 1), False),
+    ],
+)
+def test_a_client_replaces_itself_and_an_executor_another(newer: Seat, older: Seat, replaces: bool) -> None:
+    assert newer.replaces(older) is replaces

@@ -13,7 +13,8 @@ APPENDS_A_TURN: Final = 2
 class Costs:
     """CPU in milliseconds, memory in kilobytes; where each was taken stands in the file it comes from."""
 
-    server_ms_a_turn: float  # of one plain turn: 64 tokens, coalesced
+    server_ms_a_turn: float  # of one plain turn: 64 tokens, 5 ms apart, coalesced
+    server_ms_a_quick_turn: float  # of one whose answer comes at once
     server_ms_a_tool: float  # of one tool call more: its commits, and the model step after it
     server_ms_a_stream_minute: float  # of an idle stream with its heartbeats and pings
     stream_kb: float  # of an idle stream and its session

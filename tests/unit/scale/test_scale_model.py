@@ -11,6 +11,7 @@ from scalekit.simulation import Seen, simulate
 
 COSTS = Costs(
     server_ms_a_turn=1.0,
+    server_ms_a_quick_turn=0.8,
     server_ms_a_tool=1.0,
     server_ms_a_stream_minute=0.2,
     stream_kb=40,

@@ -15,9 +15,9 @@ async def one_model() -> AsyncIterator[MockServer]:
         yield model
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 async def model(one_model: MockServer) -> MockServer:
-    """The model of `server`, with no script and an empty journal."""
+    """The model of `server`, with no script and an empty journal: none has that of the test before."""
     one_model.use([])
     one_model.journal.clear()
     return one_model

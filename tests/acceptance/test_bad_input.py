@@ -63,6 +63,7 @@ async def test_bad_input_is_answered(world: World, send: Send, case: Case) -> No
         assert await world.is_well()
 
 
+@pytest.mark.timeout(400)  # five rounds of all cases take long on a busy machine
 async def test_memory_stays_flat(world: World, process: ServerProcess) -> None:
     async def once() -> int:
         for send, case in ALL:

@@ -1,6 +1,7 @@
 """The schema is made once, however many start together, and only from the texts that made it."""
 
 import asyncio
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -32,6 +33,17 @@ async def test_starting_again_applies_nothing(database_url: str) -> None:
         before = await database.fetch("SELECT * FROM migrations")
         await migrate(database)
         assert await database.fetch("SELECT * FROM migrations") == before
+
+
+async def test_who_may_make_no_tables_is_told_so(empty_database_url: str) -> None:
+    async with open_database(empty_database_url) as owner:
+        await owner.fetch("CREATE ROLE guest LOGIN")
+        guest = urlsplit(empty_database_url)
+        address = guest.netloc.rpartition("@")[2]
+        async with open_database(guest._replace(netloc=f"guest@{address}").geturl()) as database:
+            with pytest.raises(MigrationError, match="permission denied"):
+                await migrate(database)
+        await owner.fetch("DROP ROLE guest")
 
 
 async def test_a_migration_that_was_changed_is_refused_and_leaves_the_lock_free(database_url: str) -> None:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
 
+import asyncpg
+
 from agent_runtime_server.stores.postgres.database import Connection, Database
 
 _LOCK = 0x61676E74  # any number that is only ours
@@ -19,7 +21,7 @@ CREATE TABLE IF NOT EXISTS migrations (
 
 
 class MigrationError(Exception):
-    """The database was made by other migrations than these."""
+    """The database was made by other migrations than these, or lets us make nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ async def migrate(database: Database) -> None:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK, timeout=_PATIENCE_SECONDS)
         try:
             await _apply_missing(connection)
+        except asyncpg.SyntaxOrAccessError as error:
+            raise MigrationError(f"the schema cannot be made: {error}") from error
         finally:
             await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
             await connection.execute("RESET statement_timeout")

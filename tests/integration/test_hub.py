@@ -58,7 +58,6 @@ class TestSessions:
                 await here.new_session()
             assert len(here.hub._sessions) <= 4
             assert await here.session(followed.session_id) is followed
-            assert here.hub.open_feeds == 1
             assert here.hub.active_sessions == 0
 
 

@@ -46,3 +46,19 @@ async def test_the_owner_of_a_step_sees_a_cancel_that_another_replica_took(datab
         await until_true(lambda: here.model.aborted == 1)
         finished = await until(session, "turn_finished")
         assert finished.turn_finished.state == v1.TURN_STATE_CANCELLED
+
+
+async def test_a_turn_after_one_that_another_replica_stopped_begins_without_a_sweep(database_url: str) -> None:
+    wire = Wire()
+    async with (
+        replica(database_url, bus=wire.line()) as here,
+        replica(database_url, bus=wire.line()) as there,
+    ):
+        session = await here.new_session()
+        here.model.then(Answer("Hel", holds=True), Answer("done"))
+        await here.say(session)
+        await until_true(lambda: bool(here.model.requests))
+        await there.submit(await there.session(session.session_id), cancel_turn=v1.CancelTurn())
+        await until_true(lambda: not here.hub.active_sessions)
+        await here.say(session, "again")
+        await until(session, "turn_finished", 2)

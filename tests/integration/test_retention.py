@@ -282,6 +282,17 @@ class TestExpiry:
         with refused("SESSION_NOT_FOUND"):
             await mine.load()
 
+    async def test_another_session_under_its_id_is_not_taken_for_it(self, here: Replica, there: Replica) -> None:
+        mine = await here.new_session(session_id="again")
+        await keeper(there, idle=NOTHING).expire()
+        await mine.refresh()
+        await keeper(there).remove()
+        await there.new_session(session_id="again")
+        another = await here.hub.session("again", TENANT, latest=True)
+        assert not (await another.load()).closed
+        await here.say(another)
+        assert (await until(another, "user_message")).seq == 4
+
     async def test_an_expired_session_can_be_read_for_a_while(self, here: Replica, waiting: Session) -> None:
         await keeper(here, idle=NOTHING).expire()
         await keeper(here, buried_after=timedelta(hours=1)).remove()

@@ -1,7 +1,7 @@
 """A session on one replica: commits in order, whatever other replicas commit meanwhile."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -384,6 +384,26 @@ async def test_what_a_runner_has_to_do_is_told_after_each_commit(here: Replica, 
     await here.say(mine)
     assert [type(effect) for effect in told] == [TakeStep, type(None)]
     assert isinstance(await mine.effect(), TakeStep)
+
+
+async def test_what_a_refused_draft_added_is_forgotten_although_postgres_is_away(
+    here: Replica, mine: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head_seq = (await mine.load()).head_seq
+
+    async def away(_session_ids: Sequence[str]) -> Mapping[str, int]:
+        raise StoreUnavailable("away")
+
+    def decide(draft: Draft) -> None:
+        draft.add(v1.SessionEvent(session_closed=v1.SessionClosed()))
+        raise CallerError(v1.ERROR_REASON_VALIDATION_FAILED, "too late to refuse")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(here.stores.log, "heads", away)
+        with pytest.raises(StoreUnavailable):
+            await mine.commit(decide)
+    state = await mine.load()
+    assert (state.head_seq, state.closed) == (head_seq, False)
 
 
 async def test_a_decision_on_an_approval_that_is_not_there_is_refused(here: Replica, mine: Session) -> None:

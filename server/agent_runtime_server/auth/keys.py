@@ -20,7 +20,6 @@ from agent_runtime_server.stores.base import KeyRow, KeyStore
 PREFIX: Final = "ark_"
 _KEY: Final = re.compile(r"ark_([0-9a-f]{12})_[0-9a-f]{48}")
 _FRESH_SECONDS: Final = 10.0
-_DISPLAYED: Final = "key "
 
 
 def new_key(

@@ -64,17 +64,21 @@ class Hub:
 
     async def session(self, session_id: str, tenant: str, *, latest: bool = False) -> Session:
         """Return a session of a tenant, `latest` with what others have committed; raises SESSION_NOT_FOUND."""
-        session = self._alive.get(session_id)
+        session = self._at_hand(session_id)
         if session is not None and session.tenant == tenant and latest:
             await session.refresh()
         if session is None or session.tenant != tenant:
             loaded = Session(session_id, tenant, self._performer.services, self._start, self._followed)
             await loaded.load()
             self._drop_idle()
-            session = self._alive.setdefault(session_id, loaded)
+            session = self._alive[session_id] = self._at_hand(session_id) or loaded
         self._sessions.pop(session_id, None)  # the least recently used stand first
         self._sessions[session_id] = session
         return session
+
+    def _at_hand(self, session_id: str) -> Session | None:
+        session = self._alive.get(session_id)
+        return None if session is None or session.over else session
 
     def _drop_idle(self) -> None:
         """Keep the number of sessions nobody follows bounded; looks only when many have come since the last time."""
@@ -88,11 +92,6 @@ class Hub:
     def alive(self) -> list[Session]:
         """Return every session that somebody uses or that is kept at hand."""
         return list(self._alive.values())
-
-    @property
-    def open_feeds(self) -> int:
-        """Number of streams that follow a session."""
-        return sum(len(session.feeds) for session in self._followed)
 
     @property
     def loaded_sessions(self) -> int:

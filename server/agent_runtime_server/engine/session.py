@@ -134,6 +134,11 @@ class Session:
         """Size of the content that is held in memory for this session, which is bounded."""
         return self._recent.bytes + (kept_bytes(self._state.told) if self._state is not None else 0)
 
+    @property
+    def over(self) -> bool:
+        """Whether it is closed and nobody reads it: then it may be removed, and another one be made under its id."""
+        return self._state is not None and self._state.closed and not self.feeds
+
     def at_rest(self) -> bool:
         """Tell whether nothing more is to come without a client frame."""
         return self._turn_state in _AT_REST

@@ -21,6 +21,7 @@ from agent_runtime_server.core.prices import Prices
 from agent_runtime_server.core.settings import Settings
 from agent_runtime_server.endpoints import open_model
 from agent_runtime_server.engine.hub import Hub, Timing
+from agent_runtime_server.engine.ledger import DayBudget, Ledger
 from agent_runtime_server.engine.limits import Budget, Limits
 from agent_runtime_server.engine.retention import Keeper, Policy
 from agent_runtime_server.engine.reviews import Reviews
@@ -57,6 +58,7 @@ from agent_runtime_server.stores.postgres.parked import PostgresParkedTurns
 from agent_runtime_server.stores.postgres.replicas import Replica as DatabaseReplica
 from agent_runtime_server.stores.postgres.replicas import name_of
 from agent_runtime_server.stores.postgres.retention import PostgresRetention
+from agent_runtime_server.stores.postgres.usage import PostgresUsage
 from agent_runtime_server.stores.postgres.writer import Writer
 from agent_runtime_server.stores.redis import Cache, open_cache
 from agent_runtime_server.stores.redis.bus import RedisBus
@@ -119,7 +121,8 @@ async def running(settings: Settings, place: Place, hurry: asyncio.Event) -> Asy
         quotas = Quotas(settings.quotas, stores.cache.buckets(), lambda: presence.replicas, metrics)
         gate = await stack.enter_async_context(entrance(settings, PostgresKeys(stores.database), quotas))
         async with asyncio.TaskGroup() as tasks:
-            replica = _replica(settings, stores, model, notices, tasks, calls, quotas)
+            ledger = _ledger(settings, stores)
+            replica = _replica(settings, stores, model, notices, tasks, calls, quotas, ledger)
             metrics.watch("open_streams", "Streams of chats, reviewers and feeds.", lambda: replica.streams)
             metrics.watch("loaded_sessions", "Sessions held in memory.", lambda: replica.hub.loaded_sessions)
             metrics.watch("loaded_sessions_bytes", "Content held for them.", lambda: replica.hub.kept_bytes)
@@ -136,6 +139,7 @@ async def running(settings: Settings, place: Place, hurry: asyncio.Event) -> Asy
                 tasks.create_task(stores.bus.run(), name="bus"),
                 tasks.create_task(stores.clock.run(), name="clock"),
                 tasks.create_task(stores.histories.run(), name="database replicas"),
+                tasks.create_task(ledger.run(), name="usage"),
                 tasks.create_task(_keep_presence(stores.presence, replica.hub), name="presence"),
                 tasks.create_task(model.run(), name="circuits"),
                 tasks.create_task(replica.hub.run(), name="hub"),
@@ -145,7 +149,7 @@ async def running(settings: Settings, place: Place, hurry: asyncio.Event) -> Asy
                 tasks.create_task(gate.streams.run(), name="credentials of streams"),
             ]
             dependencies = _dependencies(prober, stores.histories)
-            server = _server(settings, place, replica, gate, health, dependencies, model)
+            server = _server(settings, place, replica, gate, health, dependencies, model, ledger)
             bound = listen(server, settings, place.host, place.port)
             await prober.probe_all()
             await server.start()
@@ -230,6 +234,7 @@ def _replica(
     tasks: asyncio.TaskGroup,
     observer: ModelObserver,
     quotas: Quotas,
+    ledger: Ledger,
 ) -> Replica:
     reviews = Reviews(stores.approvals)
     services = Services(
@@ -243,7 +248,7 @@ def _replica(
         committed=reviews.committed,
     )
     performer = Performer(
-        model, services, settings.stream_window_ms / 1000, observer, quotas.spent, Prices(settings.llm_prices)
+        model, services, settings.stream_window_ms / 1000, observer, quotas.spent, Prices(settings.llm_prices), ledger
     )
     timing = Timing(
         lease_seconds=settings.lease_seconds,
@@ -265,6 +270,15 @@ def _replica(
         notices=notices,
         forbid_self_approval=settings.auth_forbid_self_approval,
         quotas=quotas,
+    )
+
+
+def _ledger(settings: Settings, stores: Stores) -> Ledger:
+    return Ledger(
+        PostgresUsage(stores.database),
+        lambda: stores.clock().ToDatetime().date(),
+        DayBudget(settings.user_day_tokens, round(settings.user_day_cost * 1e6)),
+        DayBudget(settings.tenant_day_tokens, round(settings.tenant_day_cost * 1e6)),
     )
 
 
@@ -302,7 +316,7 @@ def _budget(settings: Settings) -> Budget:
     )
 
 
-def _services(replica: Replica, dependencies: Dependencies, model: Resilient) -> dict[str, object]:
+def _services(replica: Replica, dependencies: Dependencies, model: Resilient, ledger: Ledger) -> dict[str, object]:
     """Return every service by its full name."""
     implementations = (
         ChatService(replica),
@@ -310,7 +324,7 @@ def _services(replica: Replica, dependencies: Dependencies, model: Resilient) ->
         SessionService(replica),
         EventService(replica),
         AgentService(replica),
-        SystemService(replica, dependencies, lambda: model.breakers),
+        SystemService(replica, dependencies, lambda: model.breakers, ledger),
     )
     return dict(zip(SERVICES, implementations, strict=True))
 
@@ -347,9 +361,11 @@ def _server(
     health: Health,
     dependencies: Dependencies,
     model: Resilient,
+    ledger: Ledger,
 ) -> grpc.aio.Server:
     server = grpc.aio.server(options=options(settings, shares_port=place.is_worker))
-    ours = [handlers(name, service, gate=gate) for name, service in _services(replica, dependencies, model).items()]
+    services = _services(replica, dependencies, model, ledger)
+    ours = [handlers(name, service, gate=gate) for name, service in services.items()]
     reflection = Reflection((*SERVICES, "grpc.health.v1.Health"))
     server.add_generic_rpc_handlers((*ours, health.handler(), *reflection.handlers()))
     return server

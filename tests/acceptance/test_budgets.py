@@ -18,6 +18,7 @@ SETTINGS = {
     "AGENT_RUNTIME_LLM_PRICES": json.dumps({"*": {"input": 2, "output": 10}}),
     "AGENT_RUNTIME_TURN_COST": "0.006",
     "AGENT_RUNTIME_BUDGET_ASK_PERCENT": "50",
+    "AGENT_RUNTIME_USER_DAY_TOKENS": "2000",
 }
 USAGE = {"prompt_tokens": 500, "completion_tokens": 100, "total_tokens": 600}  # which cost 2000 millionths
 
@@ -65,6 +66,24 @@ async def test_a_turn_costs_what_its_user_agrees_to_and_no_more(
     metrics = await asyncio.to_thread(_metrics, metrics_port)
     assert 'agent_runtime_llm_tokens_total{kind="output",model="default"} 300.0' in metrics
     assert 'agent_runtime_llm_cost_total{model="default"} 0.006' in metrics
+
+
+async def test_a_day_has_its_budget_and_tells_what_was_spent(bounded: Service, model: MockServer) -> None:
+    model.use([{"answer": {"text": "done", "usage": USAGE}}])
+    async with bounded.chat(await bounded.new_session()) as chat:
+        ends: list[v1.TurnFinished] = []
+        while not ends or ends[-1].state == v1.TURN_STATE_COMPLETED:
+            await chat.say("go on")
+            ends.append(await chat.finished(len(ends)))
+        assert ends[-1].error.reason == "TURN_BUDGET_EXCEEDED"
+        assert ends[-1].error.metadata["budget"] == "user.day.tokens"
+        async with asyncio.timeout(30):
+            told = v1.GetUsageResponse()
+            while told.total.input_tokens < 2000:
+                await asyncio.sleep(0.2)  # the server counts once a second
+                told = await bounded.system.GetUsage(v1.GetUsageRequest())
+    assert [day.subject for day in told.days] == ["local"]
+    assert told.total.cost_micros == told.total.model_calls * 2000
 
 
 def _metrics(port: int) -> str:

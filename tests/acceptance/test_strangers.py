@@ -230,6 +230,7 @@ WALKS: dict[str, Callable[[World], Awaitable[None]]] = {
     "AgentService.GetAgent": tells_nothing("agents", "GetAgent", v1.GetAgentRequest(agent_id="coder")),
     "AgentService.ListAgents": tells_nothing("agents", "ListAgents", v1.ListAgentsRequest()),
     "SystemService.GetServerStatus": tells_nothing("system", "GetServerStatus", v1.GetServerStatusRequest()),
+    "SystemService.GetUsage": tells_nothing("system", "GetUsage", v1.GetUsageRequest()),
 }
 
 

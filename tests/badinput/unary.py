@@ -23,6 +23,7 @@ METHODS = (
     "SessionService.CloseSession",
     "SessionService.ListSessionEvents",
     "SystemService.GetServerStatus",
+    "SystemService.GetUsage",
 )
 """Every RPC with one request."""
 
@@ -105,6 +106,12 @@ def _submit(frame: v1.ChatRequest | None, session_id: str = "good") -> v1.Submit
 
 _NO_SESSION = refused("SESSION_NOT_FOUND")
 _REQUESTS: tuple[tuple[str, str, Input, Told], ...] = (
+    ("SystemService.GetUsage", "no day", v1.GetUsageRequest(first_day="yesterday"), invalid("first_day")),
+    ("SystemService.GetUsage", "a long day", v1.GetUsageRequest(last_day="2026-01-010"), invalid("last_day")),
+    ("SystemService.GetUsage", "too many days", v1.GetUsageRequest(first_day="2026-01-01", last_day="2026-02-01"),
+     invalid("first_day")),
+    ("SystemService.GetUsage", "days that end before they begin",
+     v1.GetUsageRequest(first_day="2026-01-02", last_day="2026-01-01"), invalid("first_day")),
     ("AgentService.GetAgent", "an unknown agent", v1.GetAgentRequest(agent_id="nobody"), refused("AGENT_NOT_FOUND")),
     ("AgentService.GetAgent", "an unknown revision", v1.GetAgentRequest(agent_id="coder", revision="r0"),
      refused("AGENT_NOT_FOUND")),

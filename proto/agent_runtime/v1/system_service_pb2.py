@@ -22,29 +22,36 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from agent_runtime.v1 import common_pb2 as agent__runtime_dot_v1_dot_common__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%agent_runtime/v1/system_service.proto\x12\x10\x61gent_runtime.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcb\x01\n\nDependency\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.agent_runtime.v1.DependencyState\x12\x10\n\x08required\x18\x03 \x01(\x08\x12.\n\ncheck_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x07latency\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07message\x18\x06 \x01(\t\"\xb2\x01\n\x0e\x43ircuitBreaker\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12-\n\x05state\x18\x03 \x01(\x0e\x32\x1e.agent_runtime.v1.CircuitState\x12\x10\n\x08\x66\x61ilures\x18\x04 \x01(\x05\x12.\n\nretry_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06shared\x18\x06 \x01(\x08\"\x18\n\x16GetServerStatusRequest\"\x92\x02\n\x17GetServerStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x12\n\nreplica_id\x18\x02 \x01(\t\x12\x1c\n\x14min_protocol_version\x18\x03 \x01(\x05\x12\x1c\n\x14max_protocol_version\x18\x04 \x01(\x05\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\x12\x32\n\x0c\x64\x65pendencies\x18\x06 \x03(\x0b\x32\x1c.agent_runtime.v1.Dependency\x12\x14\n\x0copen_streams\x18\x07 \x01(\x05\x12:\n\x10\x63ircuit_breakers\x18\x08 \x03(\x0b\x32 .agent_runtime.v1.CircuitBreaker*\x86\x01\n\x0f\x44\x65pendencyState\x12 \n\x1c\x44\x45PENDENCY_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44\x45PENDENCY_STATE_UP\x10\x01\x12\x1d\n\x19\x44\x45PENDENCY_STATE_DEGRADED\x10\x02\x12\x19\n\x15\x44\x45PENDENCY_STATE_DOWN\x10\x03*|\n\x0c\x43ircuitState\x12\x1d\n\x19\x43IRCUIT_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43IRCUIT_STATE_CLOSED\x10\x01\x12\x16\n\x12\x43IRCUIT_STATE_OPEN\x10\x02\x12\x1b\n\x17\x43IRCUIT_STATE_HALF_OPEN\x10\x03\x32w\n\rSystemService\x12\x66\n\x0fGetServerStatus\x12(.agent_runtime.v1.GetServerStatusRequest\x1a).agent_runtime.v1.GetServerStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%agent_runtime/v1/system_service.proto\x12\x10\x61gent_runtime.v1\x1a\x1d\x61gent_runtime/v1/common.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcb\x01\n\nDependency\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.agent_runtime.v1.DependencyState\x12\x10\n\x08required\x18\x03 \x01(\x08\x12.\n\ncheck_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x07latency\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07message\x18\x06 \x01(\t\"\xb2\x01\n\x0e\x43ircuitBreaker\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12-\n\x05state\x18\x03 \x01(\x0e\x32\x1e.agent_runtime.v1.CircuitState\x12\x10\n\x08\x66\x61ilures\x18\x04 \x01(\x05\x12.\n\nretry_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06shared\x18\x06 \x01(\x08\"\x18\n\x16GetServerStatusRequest\"\x92\x02\n\x17GetServerStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x12\n\nreplica_id\x18\x02 \x01(\t\x12\x1c\n\x14min_protocol_version\x18\x03 \x01(\x05\x12\x1c\n\x14max_protocol_version\x18\x04 \x01(\x05\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\x12\x32\n\x0c\x64\x65pendencies\x18\x06 \x03(\x0b\x32\x1c.agent_runtime.v1.Dependency\x12\x14\n\x0copen_streams\x18\x07 \x01(\x05\x12:\n\x10\x63ircuit_breakers\x18\x08 \x03(\x0b\x32 .agent_runtime.v1.CircuitBreaker\"6\n\x0fGetUsageRequest\x12\x11\n\tfirst_day\x18\x01 \x01(\t\x12\x10\n\x08last_day\x18\x02 \x01(\t\"d\n\x10GetUsageResponse\x12(\n\x04\x64\x61ys\x18\x01 \x03(\x0b\x32\x1a.agent_runtime.v1.DayUsage\x12&\n\x05total\x18\x02 \x01(\x0b\x32\x17.agent_runtime.v1.Usage\"P\n\x08\x44\x61yUsage\x12\x0b\n\x03\x64\x61y\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12&\n\x05usage\x18\x03 \x01(\x0b\x32\x17.agent_runtime.v1.Usage*\x86\x01\n\x0f\x44\x65pendencyState\x12 \n\x1c\x44\x45PENDENCY_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44\x45PENDENCY_STATE_UP\x10\x01\x12\x1d\n\x19\x44\x45PENDENCY_STATE_DEGRADED\x10\x02\x12\x19\n\x15\x44\x45PENDENCY_STATE_DOWN\x10\x03*|\n\x0c\x43ircuitState\x12\x1d\n\x19\x43IRCUIT_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43IRCUIT_STATE_CLOSED\x10\x01\x12\x16\n\x12\x43IRCUIT_STATE_OPEN\x10\x02\x12\x1b\n\x17\x43IRCUIT_STATE_HALF_OPEN\x10\x03\x32\xca\x01\n\rSystemService\x12\x66\n\x0fGetServerStatus\x12(.agent_runtime.v1.GetServerStatusRequest\x1a).agent_runtime.v1.GetServerStatusResponse\x12Q\n\x08GetUsage\x12!.agent_runtime.v1.GetUsageRequest\x1a\".agent_runtime.v1.GetUsageResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'agent_runtime.v1.system_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DEPENDENCYSTATE']._serialized_start=815
-  _globals['_DEPENDENCYSTATE']._serialized_end=949
-  _globals['_CIRCUITSTATE']._serialized_start=951
-  _globals['_CIRCUITSTATE']._serialized_end=1075
-  _globals['_DEPENDENCY']._serialized_start=125
-  _globals['_DEPENDENCY']._serialized_end=328
-  _globals['_CIRCUITBREAKER']._serialized_start=331
-  _globals['_CIRCUITBREAKER']._serialized_end=509
-  _globals['_GETSERVERSTATUSREQUEST']._serialized_start=511
-  _globals['_GETSERVERSTATUSREQUEST']._serialized_end=535
-  _globals['_GETSERVERSTATUSRESPONSE']._serialized_start=538
-  _globals['_GETSERVERSTATUSRESPONSE']._serialized_end=812
-  _globals['_SYSTEMSERVICE']._serialized_start=1077
-  _globals['_SYSTEMSERVICE']._serialized_end=1196
+  _globals['_DEPENDENCYSTATE']._serialized_start=1086
+  _globals['_DEPENDENCYSTATE']._serialized_end=1220
+  _globals['_CIRCUITSTATE']._serialized_start=1222
+  _globals['_CIRCUITSTATE']._serialized_end=1346
+  _globals['_DEPENDENCY']._serialized_start=156
+  _globals['_DEPENDENCY']._serialized_end=359
+  _globals['_CIRCUITBREAKER']._serialized_start=362
+  _globals['_CIRCUITBREAKER']._serialized_end=540
+  _globals['_GETSERVERSTATUSREQUEST']._serialized_start=542
+  _globals['_GETSERVERSTATUSREQUEST']._serialized_end=566
+  _globals['_GETSERVERSTATUSRESPONSE']._serialized_start=569
+  _globals['_GETSERVERSTATUSRESPONSE']._serialized_end=843
+  _globals['_GETUSAGEREQUEST']._serialized_start=845
+  _globals['_GETUSAGEREQUEST']._serialized_end=899
+  _globals['_GETUSAGERESPONSE']._serialized_start=901
+  _globals['_GETUSAGERESPONSE']._serialized_end=1001
+  _globals['_DAYUSAGE']._serialized_start=1003
+  _globals['_DAYUSAGE']._serialized_end=1083
+  _globals['_SYSTEMSERVICE']._serialized_start=1349
+  _globals['_SYSTEMSERVICE']._serialized_end=1551
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 isort:skip_file
 """
 
+from agent_runtime.v1 import common_pb2 as common_pb2
 from collections import abc as abc
 from google.protobuf import descriptor as descriptor
 from google.protobuf import duration_pb2 as duration_pb2
@@ -225,5 +226,91 @@ class GetServerStatusResponse(message.Message):
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = typing.Literal["circuit_breakers", b"circuit_breakers", "dependencies", b"dependencies", "draining", b"draining", "max_protocol_version", b"max_protocol_version", "min_protocol_version", b"min_protocol_version", "open_streams", b"open_streams", "replica_id", b"replica_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class GetUsageRequest(message.Message):
+    """Usage request."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    FIRST_DAY_FIELD_NUMBER: builtins.int
+    LAST_DAY_FIELD_NUMBER: builtins.int
+    first_day: builtins.str
+    """First day (UTC), such as 2026-01-31; empty means the last one alone.
+    Rules: max_len 10.
+    """
+    last_day: builtins.str
+    """Last day (UTC), at most 30 days later; empty means today.
+    Rules: max_len 10.
+    """
+    def __init__(
+        self,
+        *,
+        first_day: builtins.str = ...,
+        last_day: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["first_day", b"first_day", "last_day", b"last_day"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class GetUsageResponse(message.Message):
+    """Usage."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    DAYS_FIELD_NUMBER: builtins.int
+    TOTAL_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def days(self) -> containers.RepeatedCompositeFieldContainer[DayUsage]:
+        """Latest first; at most 10,000."""
+
+    @builtins.property
+    def total(self) -> common_pb2.Usage:
+        """Sum of these."""
+
+    def __init__(
+        self,
+        *,
+        days: abc.Iterable[DayUsage] | None = ...,
+        total: common_pb2.Usage | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["total", b"total"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["days", b"days", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class DayUsage(message.Message):
+    """What a subject spent on a day."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    DAY_FIELD_NUMBER: builtins.int
+    SUBJECT_FIELD_NUMBER: builtins.int
+    USAGE_FIELD_NUMBER: builtins.int
+    day: builtins.str
+    """Day (UTC)."""
+    subject: builtins.str
+    """Who gave the turns their tasks."""
+    @builtins.property
+    def usage(self) -> common_pb2.Usage:
+        """Usage."""
+
+    def __init__(
+        self,
+        *,
+        day: builtins.str = ...,
+        subject: builtins.str = ...,
+        usage: common_pb2.Usage | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["day", b"day", "subject", b"subject", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

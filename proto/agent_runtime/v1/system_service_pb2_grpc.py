@@ -40,6 +40,11 @@ class SystemServiceStub:
                 request_serializer=agent__runtime_dot_v1_dot_system__service__pb2.GetServerStatusRequest.SerializeToString,
                 response_deserializer=agent__runtime_dot_v1_dot_system__service__pb2.GetServerStatusResponse.FromString,
                 _registered_method=True)
+        self.GetUsage = channel.unary_unary(
+                '/agent_runtime.v1.SystemService/GetUsage',
+                request_serializer=agent__runtime_dot_v1_dot_system__service__pb2.GetUsageRequest.SerializeToString,
+                response_deserializer=agent__runtime_dot_v1_dot_system__service__pb2.GetUsageResponse.FromString,
+                _registered_method=True)
 
 
 class SystemServiceServicer:
@@ -53,6 +58,14 @@ class SystemServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetUsage(self, request, context):
+        """What was spent on models in the caller's tenant, by day and subject; all subjects for operators and admins, else
+        the caller alone. What was spent in the last second or so may be missing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SystemServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +73,11 @@ def add_SystemServiceServicer_to_server(servicer, server):
                     servicer.GetServerStatus,
                     request_deserializer=agent__runtime_dot_v1_dot_system__service__pb2.GetServerStatusRequest.FromString,
                     response_serializer=agent__runtime_dot_v1_dot_system__service__pb2.GetServerStatusResponse.SerializeToString,
+            ),
+            'GetUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUsage,
+                    request_deserializer=agent__runtime_dot_v1_dot_system__service__pb2.GetUsageRequest.FromString,
+                    response_serializer=agent__runtime_dot_v1_dot_system__service__pb2.GetUsageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +108,33 @@ class SystemService:
             '/agent_runtime.v1.SystemService/GetServerStatus',
             agent__runtime_dot_v1_dot_system__service__pb2.GetServerStatusRequest.SerializeToString,
             agent__runtime_dot_v1_dot_system__service__pb2.GetServerStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agent_runtime.v1.SystemService/GetUsage',
+            agent__runtime_dot_v1_dot_system__service__pb2.GetUsageRequest.SerializeToString,
+            agent__runtime_dot_v1_dot_system__service__pb2.GetUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,10 @@ class SystemServiceStub:
     def __new__(cls, channel: _aio.Channel) -> SystemServiceAsyncStub: ...
     GetServerStatus: _grpc.UnaryUnaryMultiCallable[_system_service_pb2.GetServerStatusRequest, _system_service_pb2.GetServerStatusResponse]
     """Version, limits and dependency details of the replica that answers."""
+    GetUsage: _grpc.UnaryUnaryMultiCallable[_system_service_pb2.GetUsageRequest, _system_service_pb2.GetUsageResponse]
+    """What was spent on models in the caller's tenant, by day and subject; all subjects for operators and admins, else
+    the caller alone. What was spent in the last second or so may be missing.
+    """
 
 @_typing.type_check_only
 class SystemServiceAsyncStub(SystemServiceStub):
@@ -43,6 +47,10 @@ class SystemServiceAsyncStub(SystemServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetServerStatus: _aio.UnaryUnaryMultiCallable[_system_service_pb2.GetServerStatusRequest, _system_service_pb2.GetServerStatusResponse]  # type: ignore[assignment]
     """Version, limits and dependency details of the replica that answers."""
+    GetUsage: _aio.UnaryUnaryMultiCallable[_system_service_pb2.GetUsageRequest, _system_service_pb2.GetUsageResponse]  # type: ignore[assignment]
+    """What was spent on models in the caller's tenant, by day and subject; all subjects for operators and admins, else
+    the caller alone. What was spent in the last second or so may be missing.
+    """
 
 class SystemServiceServicer(metaclass=_abc_1.ABCMeta):
     """Facts about the replica; complements grpc.health.v1, which has states but no details."""
@@ -54,5 +62,15 @@ class SystemServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_system_service_pb2.GetServerStatusResponse, _abc.Awaitable[_system_service_pb2.GetServerStatusResponse]]:
         """Version, limits and dependency details of the replica that answers."""
+
+    @_abc_1.abstractmethod
+    def GetUsage(
+        self,
+        request: _system_service_pb2.GetUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_system_service_pb2.GetUsageResponse, _abc.Awaitable[_system_service_pb2.GetUsageResponse]]:
+        """What was spent on models in the caller's tenant, by day and subject; all subjects for operators and admins, else
+        the caller alone. What was spent in the last second or so may be missing.
+        """
 
 def add_SystemServiceServicer_to_server(servicer: SystemServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

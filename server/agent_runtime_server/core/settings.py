@@ -80,8 +80,15 @@ class Settings(BaseSettings):
     turn_tool_calls: int = Field(0, ge=0, le=1_000_000, description="most tool calls of a turn")
     session_tokens: int = Field(0, ge=0, description="most tokens of a session")
     session_cost: float = Field(0, ge=0, description="most a session may cost")
+    user_day_tokens: int = Field(0, ge=0, description="most tokens of a user in a day (UTC)")
+    user_day_cost: float = Field(0, ge=0, description="most a user may cost in a day")
+    tenant_day_tokens: int = Field(0, ge=0, description="most tokens of a tenant in a day")
+    tenant_day_cost: float = Field(0, ge=0, description="most a tenant may cost in a day")
     budget_ask_percent: int = Field(
-        0, ge=0, le=99, description="ask the user each time so many hundredths of a budget are used; 0 never asks"
+        0,
+        ge=0,
+        le=99,
+        description="ask the user whenever so many more hundredths of a turn's or session's budget are used",
     )
     llm_prices: Mapping[str, Price] = Field(
         {}, description='JSON: a model, or how its name begins, or "*", to {"input", "output"} a million tokens'

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
@@ -18,10 +19,12 @@ from agent_runtime_server.core.prices import Prices
 from agent_runtime_server.engine import steps
 from agent_runtime_server.engine.deltas import Writing
 from agent_runtime_server.engine.draft import Draft
+from agent_runtime_server.engine.ledger import Ledger
 from agent_runtime_server.engine.notices import between_answers, notice
 from agent_runtime_server.engine.session import FencedError, Services, Session
 from agent_runtime_server.engine.turn import Effect, Route, State, TakeStep, next_effect
 from agent_runtime_server.llm.base import Delay, Models
+from agent_runtime_server.stores.base import Spender
 
 _log = structlog.get_logger(__name__)
 
@@ -46,6 +49,7 @@ class Performer:
     observer: ModelObserver = field(default_factory=Nobody)
     spent: Spent = _unaccounted  # told, of a tenant and a subject, what an answer has cost
     prices: Prices = field(default_factory=Prices)
+    ledger: Ledger | None = None
 
 
 class Runner:
@@ -135,9 +139,10 @@ class Runner:
             state = await self._persist(self._session.load)
             if next_effect(state) != effect:
                 return _nothing
-            if isinstance(effect, Route):
-                return await self._choose(state)
-            return await self._step(state, effect)
+            with await self._set_aside(state):
+                if isinstance(effect, Route):
+                    return await self._choose(state)
+                return await self._step(state, effect)
         except ModelBrokeOff as error:
             return _broke_off(error)
         except ModelUnavailable as error:
@@ -196,6 +201,17 @@ class Runner:
         usage.cost_micros = self._performer.prices.cost_micros(model, usage)
         self._performer.observer.tokens_used(model, usage)
         await self._performer.spent(self._session.tenant, state.turn.subject, usage)
+        if self._performer.ledger is not None:
+            self._performer.ledger.count(Spender(self._session.tenant, state.turn.subject), usage)
+
+    async def _set_aside(self, state: State) -> AbstractContextManager[None]:
+        """Return a block during which as much is set aside for a call as the turn's last one took."""
+        ledger, turn = self._performer.ledger, state.turn
+        if ledger is None or turn is None:
+            return nullcontext()
+        spender = Spender(self._session.tenant, turn.subject)
+        await self._persist(lambda: ledger.look(spender))
+        return ledger.call(spender, turn.last_usage)
 
     async def _commit(self, apply: Apply) -> None:
         """Commit under the lease; wait for Postgres as long as it takes, for the work is done."""

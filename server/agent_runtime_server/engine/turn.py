@@ -294,14 +294,14 @@ def _routing_decided(state: State, event: v1.SessionEvent) -> None:
     state.agent_id = event.routing_decided.agent_id
     if state.turn is not None:
         state.turn.routed = True
-        _add_usage(state.turn.usage, event.routing_decided.usage)
+        add_usage(state.turn.usage, event.routing_decided.usage)
 
 
 def _assistant_message(state: State, event: v1.SessionEvent) -> None:
     message = event.assistant_message
     state.transcript.append(Answered(message))
     if state.turn is not None:
-        _add_usage(state.turn.usage, message.usage)
+        add_usage(state.turn.usage, message.usage)
         if message.step_id:  # a model step; the text of attempt_completion is none
             state.turn.steps += 1
             state.turn.last_usage = message.usage
@@ -386,7 +386,7 @@ def _turn_finished(state: State, event: v1.SessionEvent) -> None:
     state.last_turn = v1.Turn(
         turn_id=turn.turn_id, state=event.turn_finished.state, attempt=turn.attempt, first_seq=turn.first_seq
     )
-    _add_usage(state.usage, turn.usage)
+    add_usage(state.usage, turn.usage)
     _hear_steering(state, turn)  # what no step saw is said all the same
     state.turn = None
     conclude(state.transcript, state.told)
@@ -415,7 +415,8 @@ def _open_call(state: State, call_id: str) -> Call:
 _USAGE: Final = tuple(number.name for number in v1.Usage.DESCRIPTOR.fields)
 
 
-def _add_usage(total: v1.Usage, more: v1.Usage) -> None:
+def add_usage(total: v1.Usage, more: v1.Usage) -> None:
+    """Add to a usage what another one says."""
     for name in _USAGE:
         if number := getattr(more, name):
             setattr(total, name, getattr(total, name) + number)

@@ -34,6 +34,7 @@ ACCESS: Final[Mapping[str, frozenset[Role]]] = {
     "AgentService.GetAgent": _ANYBODY,
     "AgentService.ListAgents": _ANYBODY,
     "SystemService.GetServerStatus": _ANYBODY,
+    "SystemService.GetUsage": _ANYBODY,
 }
 """Roles any of which is enough; an admin may do everything. What is not in the table cannot be served."""
 

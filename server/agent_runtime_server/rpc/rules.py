@@ -173,6 +173,7 @@ RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "new_session_id": Rule(pattern="^([a-z0-9][a-z0-9-]{0,62})?$"),
         "title": Rule(max_len=256),
     },
+    "GetUsageRequest": {"first_day": Rule(max_len=10), "last_day": Rule(max_len=10)},
     "ListSessionEventsRequest": {"session_id": ID, "after_seq": NOT_NEGATIVE, "page_size": NOT_NEGATIVE},
     "ListSessionsRequest": {
         "page_size": NOT_NEGATIVE,

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import IntEnum
 from typing import Protocol, TypeVar
 
@@ -481,4 +481,37 @@ class BucketStore(Protocol):
 
     async def take(self, draws: Sequence[Draw]) -> Drawn:
         """Draw from all of these buckets or from none; raises StoreUnavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Spender:
+    """Who spends: a user of a tenant, or the tenant itself without a subject."""
+
+    tenant: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class DayUsage:
+    """What somebody spent on a day."""
+
+    day: date
+    subject: str
+    usage: v1.Usage
+
+
+class UsageStore(Protocol):
+    """What was asked of models, by day."""
+
+    async def add(self, counted: Mapping[tuple[Spender, date], v1.Usage]) -> None:
+        """Add what was counted."""
+        ...
+
+    async def totals(self, day: date, spenders: Sequence[Spender]) -> Mapping[Spender, v1.Usage]:
+        """Return what these have spent on a day; a tenant's own total stands under no subject."""
+        ...
+
+    async def days(self, tenant: str, first: date, last: date, subject: str | None, limit: int) -> Sequence[DayUsage]:
+        """Return what was spent on which day and by whom, latest first; by all subjects unless one is named."""
         ...

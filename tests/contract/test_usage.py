@@ -1,0 +1,97 @@
+"""What is spent in a day is counted once, by all replicas together, and bounded."""
+
+from datetime import date, timedelta
+
+import pytest
+
+from agent_runtime import v1
+from agent_runtime_server.core.errors import CallerError
+from agent_runtime_server.engine.ledger import DayBudget, Ledger
+from agent_runtime_server.stores.base import DayUsage, Spender
+from agent_runtime_server.stores.postgres.usage import PostgresUsage
+from enginekit.stores import Stores
+
+TODAY = date(2026, 3, 1)
+ANN, BOB, EVE = Spender("acme", "ann"), Spender("acme", "bob"), Spender("other", "ann")
+CALL = v1.Usage(input_tokens=90, output_tokens=10, model_calls=1, cost_micros=7)
+NOTHING = v1.Usage()
+
+
+@pytest.fixture
+def store(stores: Stores) -> PostgresUsage:
+    return PostgresUsage(stores.database)
+
+
+@pytest.fixture
+def ledgers(store: PostgresUsage) -> list[Ledger]:
+    """Two replicas that allow a user 250 tokens a day, and a tenant 420."""
+    return [Ledger(store, lambda: TODAY, DayBudget(250), DayBudget(420)) for _ in range(2)]
+
+
+async def spend(ledger: Ledger, spender: Spender, usage: v1.Usage = CALL, expected: v1.Usage = NOTHING) -> str:
+    """Make a call; returns the budget that refuses it."""
+    await ledger.look(spender)
+    try:
+        with ledger.call(spender, expected):
+            ledger.count(spender, usage)
+    except CallerError as error:
+        return error.metadata["budget"]
+    return ""
+
+
+async def test_usage_adds_up_by_day_and_subject(store: PostgresUsage) -> None:
+    yesterday = TODAY - timedelta(days=1)
+    for _ in range(2):
+        await store.add({(ANN, TODAY): CALL, (ANN, yesterday): CALL, (BOB, TODAY): CALL, (EVE, TODAY): CALL})
+    double = v1.Usage(input_tokens=180, output_tokens=20, model_calls=2, cost_micros=14)
+    assert await store.days("acme", yesterday, TODAY, None, 10) == [
+        DayUsage(TODAY, "ann", double),
+        DayUsage(TODAY, "bob", double),
+        DayUsage(yesterday, "ann", double),
+    ]
+    assert [one.day for one in await store.days("acme", yesterday, TODAY, "ann", 10)] == [TODAY, yesterday]
+    totals = await store.totals(TODAY, [ANN])
+    assert (totals[ANN].input_tokens, totals[Spender("acme", "")].input_tokens) == (180, 360)
+
+
+async def test_a_user_is_refused_when_the_day_is_used_up_and_others_are_not(ledgers: list[Ledger]) -> None:
+    ledger = ledgers[0]
+    assert [await spend(ledger, ANN) for _ in range(4)] == ["", "", "", "user.day.tokens"]
+    assert await spend(ledger, EVE) == ""
+
+
+async def test_a_tenant_is_bounded_by_what_all_of_its_users_spend(ledgers: list[Ledger]) -> None:
+    ledger = ledgers[0]
+    refusals = [await spend(ledger, spender) for spender in (ANN, ANN, BOB, BOB, Spender("acme", "eve"))]
+    assert refusals == ["", "", "", "", ""]
+    assert await spend(ledger, Spender("acme", "dan")) == "tenant.day.tokens"
+
+
+async def test_what_is_set_aside_for_calls_under_way_is_not_given_twice(ledgers: list[Ledger]) -> None:
+    ledger = ledgers[0]
+    await ledger.look(ANN)
+    with ledger.call(ANN, CALL), ledger.call(ANN, CALL):
+        assert await spend(ledger, ANN, expected=CALL) == "user.day.tokens"
+    assert await spend(ledger, ANN, expected=CALL) == ""
+
+
+async def test_replicas_learn_of_each_other(ledgers: list[Ledger], store: PostgresUsage) -> None:
+    one, other = ledgers
+    assert await spend(one, ANN) == await spend(other, ANN) == ""
+    await one.flush()
+    await other.flush()
+    assert await spend(other, ANN) == ""
+    await other.flush()
+    await one.flush()
+    assert await spend(one, ANN) == "user.day.tokens"
+    [counted] = await store.days("acme", TODAY, TODAY, None, 10)
+    assert counted.usage.model_calls == 3, "nothing is lost, and nothing counted twice"
+
+
+async def test_a_new_day_begins_with_nothing(store: PostgresUsage) -> None:
+    days = [TODAY]
+    ledger = Ledger(store, lambda: days[-1], DayBudget(cost_micros=10))
+    assert [await spend(ledger, ANN) for _ in range(3)] == ["", "", "user.day.cost"]
+    await ledger.flush()
+    days.append(TODAY + timedelta(days=1))
+    assert await spend(ledger, ANN) == ""

@@ -105,7 +105,12 @@ class Workers:
         failures = 0
         while not self._stopping.asked.is_set():
             begun = monotonic()
-            status = await self._run(served)
+            try:
+                status = await self._run(served)
+            except OSError as error:  # there is no memory, or no room for a process; others may still serve
+                if not served.done():
+                    raise
+                status = error.errno or 1
             if self._stopping.asked.is_set():
                 return
             if not served.done():

@@ -1,6 +1,7 @@
 """What a runner does when its work cannot be kept."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -48,3 +49,17 @@ async def test_an_answer_that_cannot_be_recorded_ends_its_turn(
         assert (finished.state, finished.error.reason) == (v1.TURN_STATE_FAILED, "INTERNAL")
         assert "nobody thought of" not in finished.error.message
         assert len(here.model.requests) == 1
+
+
+async def test_an_answer_is_kept_when_its_lease_ran_out_and_this_replica_took_it_anew(database_url: str) -> None:
+    async with replica(database_url, lease=timedelta(0)) as here:
+        session = await here.new_session()
+        here.model.then(Answer("kept", holds=True))
+        await here.say(session)
+        await here.model.held.wait()
+        (taken,) = await here.stores.leases.take_runnable(10)
+        here.model.go.set()
+        finished = (await until(session, "turn_finished")).turn_finished
+        assert (taken.lease_epoch, finished.state) == (2, v1.TURN_STATE_COMPLETED)
+        assert len(here.model.requests) == 1
+        assert "turn_recovered" not in kinds(await log(session))

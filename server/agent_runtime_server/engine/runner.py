@@ -72,7 +72,7 @@ class Runner:
             if self._cause is not None:
                 await self._recover(self._cause)
             while (effect := await self._next_effect()) is not None and self._holds_on():
-                await self._perform_fenced(effect)
+                await self._perform(effect)
             if self._aborted and self._session.lease_epoch is not None:
                 await self._recover(v1.TurnRecovered.CAUSE_OWNER_DRAINED)
         except FencedError:
@@ -88,14 +88,6 @@ class Runner:
 
     def _holds_on(self) -> bool:
         return self._session.lease_epoch is not None and not self._performer.services.leaving.is_set()
-
-    async def _perform_fenced(self, effect: Effect) -> None:
-        """Perform; a lease that was let go of and taken anew by this replica voids the work, but not the runner."""
-        try:
-            await self._perform(effect)
-        except FencedError:
-            if self._session.lease_epoch is None:
-                raise
 
     async def _recover(self, cause: "v1.TurnRecovered.Cause.ValueType") -> None:
         def recover(draft: Draft) -> None:
@@ -214,12 +206,21 @@ class Runner:
         return ledger.call(spender, turn.last_usage)
 
     async def _commit(self, apply: Apply) -> None:
-        """Commit under the lease; wait for Postgres as long as it takes, for the work is done."""
+        """Commit under the lease; wait for Postgres as long as it takes, for the work is done.
+
+        A lease that was let go of, or ran out, and was taken anew by this replica voids nothing that is still wanted.
+        """
 
         async def commit() -> None:
-            if self._session.lease_epoch is None:
-                raise FencedError(self._session.session_id)
-            await self._session.commit(apply, epoch=self._session.lease_epoch)
+            while (epoch := self._session.lease_epoch) is not None:
+                try:
+                    await self._session.commit(apply, epoch=epoch)
+                except FencedError:
+                    if self._session.lease_epoch == epoch:
+                        raise
+                else:
+                    return
+            raise FencedError(self._session.session_id)
 
         await self._persist(commit)
 

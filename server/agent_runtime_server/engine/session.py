@@ -255,8 +255,8 @@ class Session:
         async for page in fold(log, self.tenant, loaded, state):
             self._show(state.head_seq, page)
         self.oldest_seq = loaded.row.session.oldest_seq
-        if not loaded.row.lease_mine or self.lease_epoch not in (None, loaded.row.lease_epoch):
-            self.lease_epoch = None
+        if self.lease_epoch is not None:  # it may have run out, and been taken anew by this very replica
+            self.lease_epoch = loaded.row.lease_epoch if loaded.row.lease_mine else None
         self._state = state
         self._publish(state, ())
         return state
@@ -448,13 +448,14 @@ class Session:
     async def give_up(self, epoch: int) -> bool:
         """Stop what runs under a lease if it is really lost, and tell whether it is.
 
-        What seemed lost may have been let go of by a commit that was still on its way.
+        What seemed lost may have been let go of by a commit that was still on its way, or taken anew by this replica.
         """
         async with self._lock:
             if self.lease_epoch != epoch:
                 return False
             row = await self._services.log.row(self.tenant, self.session_id)
-            if row is not None and row.lease_mine and row.lease_epoch == epoch:
+            if row is not None and row.lease_mine:
+                self.lease_epoch = row.lease_epoch
                 return False
             self.lease_epoch = None
         if self._interrupt is not None:

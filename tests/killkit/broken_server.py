@@ -46,7 +46,7 @@ def _never_interrupt(self: Session, interrupt: Callable[[Effect | None], None] |
 
 
 async def _conclude_anyway(self: Runner, effect: Effect, apply: Apply) -> None:
-    await self._commit(apply)
+    await self._persist(lambda: self._session.commit(apply))  # by no lease
 
 
 async def _append_without_frame(self: PostgresLog, append: Append) -> Appended:

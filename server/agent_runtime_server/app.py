@@ -130,6 +130,7 @@ async def running(settings: Settings, place: Place, hurry: asyncio.Event) -> Asy
             metrics.watch(
                 "parked_turns", "Turns that wait for a model, on any replica.", lambda: replica.hub.parking.count
             )
+            metrics.watch("llm_calls_waiting", "Calls of models that wait for their turn.", lambda: model.waiting)
             metrics_host = "127.0.0.1" if place.is_worker else place.host
             metrics_port = stack.enter_context(served(metrics.registry, metrics_host, place.metrics_port))
             health, prober = _health(stores, model, replica)

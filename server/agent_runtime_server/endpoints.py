@@ -11,6 +11,7 @@ from agent_runtime_server.llm.fallbacks import Fallback, fallbacks
 from agent_runtime_server.llm.openai import OpenAiModel
 from agent_runtime_server.llm.profile import profile
 from agent_runtime_server.llm.resilient import Choice, Patience, Resilient
+from agent_runtime_server.llm.turnstile import Turnstile
 from agent_runtime_server.stores.base import Circuits
 
 
@@ -26,7 +27,10 @@ def open_model(
     others = fallbacks(settings.llm_fallback_models, os.environ)
     choices = [_preferred(stack, settings, base_url), *(_other(stack, settings, base_url, one) for one in others)]
     patience = Patience(settings.llm_calls, settings.llm_retry_seconds)
-    return Resilient(choices, rules=rules, circuits=circuits(rules), observer=observer, patience=patience)
+    turnstile = Turnstile(settings.llm_concurrent_calls, settings.tenant_weights)
+    return Resilient(
+        choices, rules=rules, circuits=circuits(rules), observer=observer, patience=patience, turnstile=turnstile
+    )
 
 
 def _preferred(stack: AsyncExitStack, settings: Settings, base_url: str) -> Choice:

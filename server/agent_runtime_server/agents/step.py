@@ -39,6 +39,7 @@ async def take_step(
     sink: Sink | None,
     tell: Tell | None = None,
     others: Sequence[Agent] = (),
+    tenant: str = "",
 ) -> ModelAnswer:
     """Ask the model what the agent does next; `others` are the agents it may hand over to."""
     given = tuple(specs)
@@ -46,6 +47,7 @@ async def take_step(
         model=agent.model or default_model,
         messages=messages(agent, transcript, others=others),
         tools=tool_definitions(given),
+        tenant=tenant,
     )
     return _with_our_names(await model.answer(request, sink, tell), given)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, SecretStr, field_validator
@@ -60,6 +60,10 @@ class Settings(BaseSettings):
     llm_calls: int = Field(5, gt=0, description="most calls of one model in a step")
     llm_retry_seconds: float = Field(120, ge=0, description="how long a step goes on calling one model")
     llm_park_seconds: float = Field(1800, ge=0, description="how long a turn waits for models in all; 0 fails at once")
+    llm_concurrent_calls: int = Field(0, ge=0, description="most calls of models at a time; 0 is no limit")
+    tenant_weights: Mapping[str, Annotated[int, Field(ge=1, le=1000)]] = Field(
+        {}, description="JSON: a tenant to its share of calls while others wait too; 1 for those not named"
+    )
     breaker_failures: int = Field(5, gt=0, description="failed calls in a row after which a model is left alone")
     breaker_open_seconds: float = Field(60, gt=0, description="and for how long at most")
     llm_first_token_seconds: float = Field(60, gt=0, description="longest wait for the first token")

@@ -151,7 +151,12 @@ class Runner:
         assert state.turn is not None, "a turn is being routed"
         text = "\n".join(part.text for part in state.turn.message.parts if part.text)
         choice = await route(
-            self._performer.model, services.agents, [*state.transcript], text, model_name=services.limits.model
+            self._performer.model,
+            services.agents,
+            [*state.transcript],
+            text,
+            model_name=services.limits.model,
+            tenant=self._session.tenant,
         )
         await self._account(state, services.limits.model, choice.usage)
         return lambda draft: steps.routed(draft, choice)
@@ -178,6 +183,7 @@ class Runner:
                 sink=writing,
                 tell=tell,
                 others=services.agents.others(agent),
+                tenant=session.tenant,
             )
             writing.flush()
         finally:

@@ -47,6 +47,7 @@ class ModelRequest:
     tools: Sequence[Mapping[str, object]] = ()
     temperature: float | None = None
     max_output_tokens: int | None = None
+    tenant: str = ""  # whose call it is; no endpoint is told
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,12 @@ from agent_runtime_server.llm.base import Delay, Endpoint, Hold, ModelAnswer, Mo
 from agent_runtime_server.llm.breaker import Breaker, CircuitOpen
 from agent_runtime_server.llm.line import Line, Shown
 from agent_runtime_server.llm.profile import Profile
+from agent_runtime_server.llm.turnstile import Turnstile
 from agent_runtime_server.stores.base import Circuits
 
 _PLAIN: Final = Profile()
+_LETTERS: Final = 4000  # of a request that weigh as much as a call does at least
+_HEAVIEST: Final = 64
 _KEEP_SECONDS: Final = 1.0
 _PATIENCE_WITH_OTHERS: Final = 5.0  # seconds to wait for a model while there is another one to ask
 
@@ -58,12 +61,14 @@ class Resilient:
         circuits: Circuits | None = None,
         observer: ModelObserver | None = None,
         patience: Patience | None = None,
+        turnstile: Turnstile | None = None,
     ) -> None:
         self._choices = choices
         self._rules = rules or Rules()
         self._circuits = circuits
         self._observer = observer or Nobody()
         self._patience = patience or Patience()
+        self._turnstile = turnstile or Turnstile()
         self._lines: dict[tuple[int, str], Line] = {}
         self._phases: dict[Breaker, Phase] = {}
         self._listeners: list[Callable[[], None]] = []
@@ -109,7 +114,8 @@ class Resilient:
         async for attempt in retrying:
             with attempt:
                 await line.quiet(patience.seconds, attempt.retry_state.attempt_number, tell)
-                return await line.call(request, shown)
+                async with self._turnstile.place(request.tenant, _cost(request), lambda: _queued(line, tell)):
+                    return await line.call(request, shown)
         raise AssertionError("the last attempt returns or raises")
 
     def _retried(self, line: Line, state: RetryCallState, tell: Tell | None) -> None:
@@ -147,6 +153,11 @@ class Resilient:
     def on_change(self, changed: Callable[[], None]) -> None:
         """Call `changed` when `room` may have grown."""
         self._listeners.append(changed)
+
+    @property
+    def waiting(self) -> int:
+        """Number of calls that wait for their turn."""
+        return self._turnstile.waiting
 
     @property
     def breakers(self) -> list[Breaker]:
@@ -207,6 +218,17 @@ class _Spent(stop_base):
 
     def __call__(self, retry_state: RetryCallState) -> bool:  # noqa: ARG002 - every stop is asked so
         return not self._line.allowance.spend()
+
+
+def _cost(request: ModelRequest) -> int:
+    """Return what a call weighs against others that wait: by the length of what is asked, within bounds."""
+    length = sum(len(text) for message in request.messages if isinstance(text := message.get("content"), str))
+    return min(_HEAVIEST, 1 + length // _LETTERS)
+
+
+def _queued(line: Line, tell: Tell | None) -> None:
+    if tell is not None:
+        tell(Delay(Hold.THROTTLED, "as many calls as may be made at a time are under way", 0, line.model, 1))
 
 
 def _worth_another_call(error: BaseException) -> bool:

@@ -37,10 +37,12 @@ async def route(
     *,
     model_name: str,
     deadline_seconds: float = 10,
+    tenant: str = "",
 ) -> Route:
     """Return the agent for the user's text; it never fails, and takes hardly longer than the deadline."""
     agents = [agent for agent in registry.all() if agent.routable]
-    request = ModelRequest(model=model_name, messages=routing_messages(agents, transcript, text), temperature=0)
+    asked = routing_messages(agents, transcript, text)
+    request = ModelRequest(model=model_name, messages=asked, temperature=0, tenant=tenant)
     try:
         async with asyncio.timeout(deadline_seconds):
             answer = await model.answer(request)

@@ -31,6 +31,7 @@ from agent_runtime_server.entrance import entrance, listen, options
 from agent_runtime_server.ground import Place, mock_model_url, store_urls
 from agent_runtime_server.llm.base import Models
 from agent_runtime_server.llm.resilient import Resilient
+from agent_runtime_server.rpc.admission import Admission, Capacity
 from agent_runtime_server.rpc.agents import AgentService
 from agent_runtime_server.rpc.chat import ChatService
 from agent_runtime_server.rpc.drain import drain
@@ -62,6 +63,7 @@ from agent_runtime_server.stores.postgres.usage import PostgresUsage
 from agent_runtime_server.stores.postgres.writer import Writer
 from agent_runtime_server.stores.redis import Cache, open_cache
 from agent_runtime_server.stores.redis.bus import RedisBus
+from agent_runtime_server.telemetry.lag import watch_lag
 from agent_runtime_server.telemetry.metrics import Metrics, served
 from agent_runtime_server.telemetry.models import ModelMetrics
 
@@ -123,6 +125,7 @@ async def running(settings: Settings, place: Place, hurry: asyncio.Event) -> Asy
         async with asyncio.TaskGroup() as tasks:
             ledger = _ledger(settings, stores)
             replica = _replica(settings, stores, model, notices, tasks, calls, quotas, ledger)
+            replica.admission = _admission(settings, stores, replica.hub, metrics)
             metrics.watch("open_streams", "Streams of chats, reviewers and feeds.", lambda: replica.streams)
             metrics.watch("loaded_sessions", "Sessions held in memory.", lambda: replica.hub.loaded_sessions)
             metrics.watch("loaded_sessions_bytes", "Content held for them.", lambda: replica.hub.kept_bytes)
@@ -141,6 +144,7 @@ async def running(settings: Settings, place: Place, hurry: asyncio.Event) -> Asy
                 tasks.create_task(stores.clock.run(), name="clock"),
                 tasks.create_task(stores.histories.run(), name="database replicas"),
                 tasks.create_task(ledger.run(), name="usage"),
+                tasks.create_task(watch_lag(replica.admission.late), name="admission"),
                 tasks.create_task(_keep_presence(stores.presence, replica.hub), name="presence"),
                 tasks.create_task(model.run(), name="circuits"),
                 tasks.create_task(replica.hub.run(), name="hub"),
@@ -272,6 +276,11 @@ def _replica(
         forbid_self_approval=settings.auth_forbid_self_approval,
         quotas=quotas,
     )
+
+
+def _admission(settings: Settings, stores: Stores, hub: Hub, observer: Observer) -> Admission:
+    capacity = Capacity(settings.max_running_turns, settings.max_queued_commits, settings.max_lag_ms / 1000)
+    return Admission(capacity, lambda: hub.active_sessions, lambda: stores.writer.waiting, observer)
 
 
 def _ledger(settings: Settings, stores: Stores) -> Ledger:

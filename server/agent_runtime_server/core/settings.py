@@ -130,6 +130,9 @@ class Settings(BaseSettings):
     )
     max_streams_per_connection: int = Field(0, ge=0, description="most streams of one connection; 0 is no limit")
 
+    max_running_turns: int = Field(0, ge=0, description="running turns of a process that let no more begin; 0 never")
+    max_queued_commits: int = Field(0, ge=0, description="commits waiting in a process that let no turn begin; 0 never")
+    max_lag_ms: float = Field(0, ge=0, description="lag of the event loop that lets no turn begin; 0 never")
     rate_limits: str = Field(
         "",
         description="scope.kind=amount/period[:burst], with commas between; scopes user, tenant, global; kinds read, "

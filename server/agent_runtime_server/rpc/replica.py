@@ -16,6 +16,7 @@ from agent_runtime_server.engine.hub import Hub
 from agent_runtime_server.engine.reviews import Reviews
 from agent_runtime_server.engine.session import Services
 from agent_runtime_server.rpc.access import require
+from agent_runtime_server.rpc.admission import Admission
 from agent_runtime_server.rpc.own_calls import refuse_own
 from agent_runtime_server.rpc.positions import LSN, as_text, echoed
 from agent_runtime_server.rpc.quotas import Quotas
@@ -46,6 +47,7 @@ class Replica:
     notices: tuple[str, ...] = ()
     forbid_self_approval: bool = False
     quotas: Quotas = field(default_factory=Quotas)
+    admission: Admission = field(default_factory=Admission)
     ending: asyncio.Event = field(default_factory=asyncio.Event)
     _gone_at: float | None = None  # monotonic; when streams end because this replica shuts down
     _streams: dict[object, Callable[[], bool]] = field(default_factory=dict)
@@ -124,6 +126,7 @@ class Replica:
         if not frame.HasField("user_message") or frame.user_message.question_id:
             return
         try:
+            self.admission.check()
             await self.quotas.turn(who)
         except CallerError:
             if await self.services.log.frame(session_id, frame.frame_id) is None:

@@ -54,6 +54,11 @@ class Writer:
         self._queue = Queue(bounds or Bounds())
         self._wake = asyncio.Event()
 
+    @property
+    def waiting(self) -> int:
+        """Number of appends that wait for the next commit."""
+        return self._queue.appends
+
     async def append(self, append: Append) -> Appended:
         """Commit one append with whatever else waits; waits for room first when too much does."""
         waiting = self._queue.put(append)

@@ -1,0 +1,60 @@
+"""Refuses new turns while this replica has enough to do, so that those that run keep their pace."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+from agent_runtime import v1
+from agent_runtime_server.core.errors import CallerError
+from agent_runtime_server.core.observe import Nobody, Observer
+
+_RETRY_SECONDS: Final = (1.0, 3.0)
+_KEPT: Final = 0.8  # of a lag, each time that it is measured anew
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """How much is enough; 0 is no bound."""
+
+    running_turns: int = 0
+    queued_commits: int = 0
+    lag_seconds: float = 0
+
+
+@dataclass(slots=True)
+class Admission:
+    """Looks at what this replica does before it takes on more."""
+
+    capacity: Capacity = Capacity()
+    running: Callable[[], int] = lambda: 0
+    queued: Callable[[], int] = lambda: 0
+    observer: Observer = field(default_factory=Nobody)
+    _lag: float = 0.0
+
+    def late(self, seconds: float) -> None:
+        """Note how late the event loop is; what was measured before fades within a few measurements."""
+        self._lag = max(seconds, self._lag * _KEPT)
+
+    def check(self) -> None:
+        """Raise QUOTA_EXCEEDED while there is enough to do."""
+        bounds = self.capacity
+        for name, what, most, now in (
+            ("running_turns", "turns run here", bounds.running_turns, self.running()),
+            ("queued_commits", "commits wait here", bounds.queued_commits, self.queued()),
+            ("lag_seconds", "s is how late the event loop is here", bounds.lag_seconds, self._lag),
+        ):
+            if most and now >= most:
+                self.observer.quota_refused(f"capacity.{name}")
+                raise _full(name, f"{now:.3g} {what}, and {most:g} are enough", most)
+
+
+def _full(name: str, why: str, most: float) -> CallerError:
+    delay = random.uniform(*_RETRY_SECONDS)  # noqa: S311 - so that not all come back at once
+    return CallerError(
+        v1.ERROR_REASON_QUOTA_EXCEEDED,
+        f"{why}; try again in {delay:.1f} s",
+        metadata={"quota": f"capacity.{name}", "subject": "replica", "limit": f"{most:g}"},
+        retry_delay=timedelta(seconds=delay),
+    )

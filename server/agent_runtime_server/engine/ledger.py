@@ -44,6 +44,7 @@ class Ledger:
     _known: dict[Spender, v1.Usage] = field(default_factory=dict)  # as the store had them, of whoever spends here
     _counted: dict[tuple[Spender, date], v1.Usage] = field(default_factory=dict)  # and is not in the store yet
     _adding: dict[tuple[Spender, date], v1.Usage] = field(default_factory=dict)  # or is on its way to it
+    _late: bool = False  # for the store was away the last time
     _held: dict[Spender, list[v1.Usage]] = field(default_factory=dict)  # for calls under way
 
     async def look(self, spender: Spender) -> None:
@@ -119,8 +120,11 @@ class Ledger:
             self._adding = {}
             if not isinstance(error, StoreUnavailable):
                 raise
-            _log.warning("usage is counted later", error=str(error))
+            if not self._late:
+                _log.warning("usage is counted later", error=str(error))
+            self._late = True
             return
+        self._late = False
         active = {spender for spender, _ in counted} | {spender for spender in self._held if spender.subject}
         self._known = {one: used for one, used in self._known.items() if one in active or not one.subject}
         try:

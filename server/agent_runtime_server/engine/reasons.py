@@ -111,6 +111,11 @@ def _answered(event: v1.SessionEvent) -> str:
     return f"the model's answer to step {message.step_id}"
 
 
+def _asked(event: v1.SessionEvent) -> str:
+    use = event.question_asked.question.budget
+    return f"{use.used} of {use.limit} of the budget {use.budget} are used" if use.budget else ""
+
+
 def _finished(event: v1.SessionEvent) -> str:
     finished = event.turn_finished
     if finished.state == v1.TURN_STATE_FAILED:
@@ -141,6 +146,7 @@ _REASONS: Final[Mapping[str, Callable[[v1.SessionEvent], str]]] = {
     "agent_handoff": lambda event: event.agent_handoff.reason,
     "assistant_message": _answered,
     "tool_call_proposed": _proposed,
+    "question_asked": _asked,
     "approval_requested": _requested,
     "approval_resolved": _resolved,
     "tool_call_completed": _completed,

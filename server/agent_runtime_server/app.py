@@ -20,12 +20,12 @@ from agent_runtime_server.core.observe import ModelObserver, Observer
 from agent_runtime_server.core.prices import Prices
 from agent_runtime_server.core.settings import Settings
 from agent_runtime_server.endpoints import open_model
+from agent_runtime_server.engine.asking import Performer
 from agent_runtime_server.engine.hub import Hub, Timing
 from agent_runtime_server.engine.ledger import DayBudget, Ledger
 from agent_runtime_server.engine.limits import Budget, Limits
 from agent_runtime_server.engine.retention import Keeper, Policy
 from agent_runtime_server.engine.reviews import Reviews
-from agent_runtime_server.engine.runner import Performer
 from agent_runtime_server.engine.session import Services
 from agent_runtime_server.entrance import entrance, listen, options
 from agent_runtime_server.ground import Place, mock_model_url, store_urls

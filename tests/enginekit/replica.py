@@ -15,11 +15,11 @@ from agent_runtime_server.agents.registry import builtin
 from agent_runtime_server.core.clock import after, now
 from agent_runtime_server.core.ids import new_id
 from agent_runtime_server.engine import frames, intake, lifecycle
+from agent_runtime_server.engine.asking import Performer
 from agent_runtime_server.engine.feed import Item, Wanted
 from agent_runtime_server.engine.hub import Hub, Timing
 from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.relay import Alone
-from agent_runtime_server.engine.runner import Performer
 from agent_runtime_server.engine.session import Committed, Services, Session
 from agent_runtime_server.stores.base import Bus, StoredEvent
 from agent_runtime_server.stores.postgres.clock import DatabaseClock

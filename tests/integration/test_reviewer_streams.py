@@ -8,10 +8,10 @@ from typing import Any
 from agent_runtime import v1
 from agent_runtime_server.core.errors import StoreUnavailable
 from agent_runtime_server.core.observe import Nobody
+from agent_runtime_server.engine.asking import Performer
 from agent_runtime_server.engine.hub import Hub, Timing
 from agent_runtime_server.engine.relay import Alone
 from agent_runtime_server.engine.reviews import Position, Reviews
-from agent_runtime_server.engine.runner import Performer
 from agent_runtime_server.rpc import hitl as hitl_module
 from agent_runtime_server.rpc.hitl import HitlService
 from agent_runtime_server.rpc.replica import Replica

@@ -17,12 +17,14 @@ from agent_runtime import v1
 from agent_runtime_server.core.clock import to_nanos
 from agent_runtime_server.core.errors import CallerError, ServiceError, StoreUnavailable
 from agent_runtime_server.engine import settle
+from agent_runtime_server.engine.asking import Asking, Performer
 from agent_runtime_server.engine.draft import Draft
 from agent_runtime_server.engine.feed import Feed
 from agent_runtime_server.engine.parking import Parking
 from agent_runtime_server.engine.relay import RUNNABLE
-from agent_runtime_server.engine.runner import Performer, Runner
+from agent_runtime_server.engine.runner import Runner
 from agent_runtime_server.engine.session import Session
+from agent_runtime_server.engine.turn import State, TakeStep, next_effect
 from agent_runtime_server.stores.base import Due, Leases, ParkedTurns, Taken
 
 _log = structlog.get_logger(__name__)
@@ -68,7 +70,9 @@ class Hub:
         if session is not None and session.tenant == tenant and latest:
             await session.refresh()
         if session is None or session.tenant != tenant:
-            loaded = Session(session_id, tenant, self._performer.services, self._start, self._followed)
+            loaded = Session(
+                session_id, tenant, self._performer.services, self._start, self._followed, foresee=self._foresee
+            )
             await loaded.load()
             self._drop_idle()
             session = self._alive[session_id] = self._at_hand(session_id) or loaded
@@ -108,11 +112,20 @@ class Hub:
         """Number of sessions that a runner takes on now."""
         return len(self._running)
 
+    def _foresee(self, session: Session, state: State) -> Asking | None:
+        """Ask the model already while the commit that calls for it is on its way."""
+        effect = next_effect(state)
+        again = state.turn is not None and state.turn.broken > 0
+        if not isinstance(effect, TakeStep) or again or self._leaving or self._group is None:
+            return None
+        return Asking(session, self._performer, state, effect)
+
     def _start(self, session: Session, cause: "v1.TurnRecovered.Cause.ValueType | None" = None) -> None:
         """Run a session whose lease is ours, unless it runs already."""
         if session.session_id in self._running or self._group is None:
             return
         if self._leaving:
+            session.drop_ahead()
             self._group.create_task(
                 _alone(lambda: self._hand_over(session, unfinished=cause is not None)), name="hand over"
             )

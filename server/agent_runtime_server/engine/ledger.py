@@ -47,9 +47,14 @@ class Ledger:
     _late: bool = False  # for the store was away the last time
     _held: dict[Spender, list[v1.Usage]] = field(default_factory=dict)  # for calls under way
 
+    @property
+    def bounds(self) -> bool:
+        """Whether there is a limit for anybody."""
+        return not self.per_user == self.per_tenant == DayBudget()
+
     async def look(self, spender: Spender) -> None:
         """Learn what was spent today, where that matters and is not known; raises StoreUnavailable."""
-        if self.per_user == self.per_tenant == DayBudget():
+        if not self.bounds:
             return
         if self._day != self.today():
             self._day, self._known = self.today(), {}

@@ -9,7 +9,7 @@ import structlog
 from agent_runtime_server.core.clock import to_nanos
 from agent_runtime_server.core.errors import StoreUnavailable
 from agent_runtime_server.engine import settle
-from agent_runtime_server.engine.runner import Performer
+from agent_runtime_server.engine.asking import Performer
 from agent_runtime_server.engine.session import Session
 from agent_runtime_server.engine.turn import State
 from agent_runtime_server.stores.base import ParkedTurns

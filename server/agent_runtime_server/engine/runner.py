@@ -4,7 +4,6 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
 
@@ -12,18 +11,13 @@ import structlog
 
 from agent_runtime import v1
 from agent_runtime_server.agents.routing import route
-from agent_runtime_server.agents.step import offered_to, take_step
 from agent_runtime_server.core.errors import Bug, ModelBrokeOff, ModelUnavailable, ServiceError, StoreUnavailable
-from agent_runtime_server.core.observe import ModelObserver, Nobody
-from agent_runtime_server.core.prices import Prices
 from agent_runtime_server.engine import steps
-from agent_runtime_server.engine.deltas import Writing
+from agent_runtime_server.engine.asking import Asking, Performer
 from agent_runtime_server.engine.draft import Draft
-from agent_runtime_server.engine.ledger import Ledger
 from agent_runtime_server.engine.notices import between_answers, notice
-from agent_runtime_server.engine.session import FencedError, Services, Session
+from agent_runtime_server.engine.session import FencedError, Session
 from agent_runtime_server.engine.turn import Effect, Route, State, TakeStep, next_effect
-from agent_runtime_server.llm.base import Delay, Models
 from agent_runtime_server.stores.base import Spender
 
 _log = structlog.get_logger(__name__)
@@ -32,24 +26,6 @@ _LONGEST_RETRY_SECONDS = 3.0
 
 T = TypeVar("T")
 Apply = Callable[[Draft], None]
-Spent = Callable[[str, str, v1.Usage], Awaitable[None]]
-
-
-async def _unaccounted(_tenant: str, _subject: str, _usage: v1.Usage) -> None:
-    """Let nobody account for what models are asked."""
-
-
-@dataclass(frozen=True, slots=True)
-class Performer:
-    """What a runner works with."""
-
-    model: Models
-    services: Services
-    window_seconds: float
-    observer: ModelObserver = field(default_factory=Nobody)
-    spent: Spent = _unaccounted  # told, of a tenant and a subject, what an answer has cost
-    prices: Prices = field(default_factory=Prices)
-    ledger: Ledger | None = None
 
 
 class Runner:
@@ -79,6 +55,7 @@ class Runner:
             _log.info("another replica took over", session_id=self._session.session_id)
         finally:
             self._session.on_change(None)
+            self._session.drop_ahead()
 
     def stop(self) -> None:
         """Abort the step in hand and record that it has to be repeated."""
@@ -162,35 +139,22 @@ class Runner:
         return lambda draft: steps.routed(draft, choice)
 
     async def _step(self, state: State, effect: TakeStep) -> Apply:
-        services, session = self._performer.services, self._session
-        agent = services.agents.get(state.agent_id)
+        asking = self._session.take_ahead(effect)
+        if asking is None:
+            await self._pause(state, effect)
+            asking = Asking(self._session, self._performer, state, effect)
+        answer = await asking.answer()
+        model = answer.model or asking.agent.model or self._performer.services.limits.model
+        await self._account(state, model, answer.usage)
+        return lambda draft: steps.answered(draft, asking.agent, asking.writing, answer)
 
-        def tell(delay: Delay) -> None:
-            session.show(notice(effect.turn_id, delay))
-
-        if (pause := between_answers(state, agent.model or services.limits.model)) is not None:
-            tell(pause)
+    async def _pause(self, state: State, effect: TakeStep) -> None:
+        """Wait before a step whose answers broke off is taken once more."""
+        services = self._performer.services
+        pause = between_answers(state, services.agents.get(state.agent_id).model or services.limits.model)
+        if pause is not None:
+            self._session.show(notice(effect.turn_id, pause))
             await asyncio.sleep(pause.seconds)
-        writing = Writing(effect, services.new_id, session.show, self._performer.window_seconds)
-        session.begin_writing(writing)
-        try:
-            answer = await take_step(
-                self._performer.model,
-                agent,
-                [*state.transcript],
-                offered_to(agent, state.tools).values(),
-                default_model=services.limits.model,
-                sink=writing,
-                tell=tell,
-                others=services.agents.others(agent),
-                tenant=session.tenant,
-            )
-            writing.flush()
-        finally:
-            writing.close()
-            session.end_writing()
-        await self._account(state, answer.model or agent.model or services.limits.model, answer.usage)
-        return lambda draft: steps.answered(draft, agent, writing, answer)
 
     async def _account(self, state: State, model: str, usage: v1.Usage | None) -> None:
         """Say what an answer cost, in the usage itself and to whoever counts it."""

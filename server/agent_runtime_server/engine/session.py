@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -33,10 +33,14 @@ from agent_runtime_server.stores.base import (
     EventLog,
     Frame,
     GoneError,
+    LeaseAction,
     Outcome,
     Snapshot,
     StoredEvent,
 )
+
+if TYPE_CHECKING:
+    from agent_runtime_server.engine.asking import Asking
 
 _log = structlog.get_logger(__name__)
 
@@ -84,6 +88,8 @@ class Session:
         services: Services,
         on_runnable: Callable[["Session"], None],
         followed: "set[Session] | None" = None,
+        *,
+        foresee: "Callable[[Session, State], Asking | None] | None" = None,
     ) -> None:
         self.session_id = session_id
         self.tenant = tenant
@@ -95,8 +101,12 @@ class Session:
         self.oldest_seq = 1
         self._services = services
         self._on_runnable = on_runnable
+        self._foresee = foresee
+        self._ahead: Asking | None = None  # begun ahead of the commit that calls for it
         self._lock = asyncio.Lock()
-        self._tasks: set[asyncio.Task[object]] = set()  # commits and catching up: they outlive who asked for them
+        self._tasks: set[asyncio.Task[object]] = (
+            set()
+        )  # commits, catching up, requests: they outlive who asked for them
         self._state: State | None = None
         self._unsaved = 0
         self._recent = Recent()
@@ -203,7 +213,7 @@ class Session:
     def grown(self, head_seq: int) -> None:
         """Catch up with what others have committed, where somebody here goes by it."""
         if head_seq > self._shown_seq and (self.feeds or self._interrupt is not None):
-            self._spawn(self._try_refresh())
+            self.spawn(self._try_refresh())
 
     def told(self, item: Ephemeral) -> None:
         """Show what another replica shows."""
@@ -342,14 +352,15 @@ class Session:
         Raises what `decide` refuses with, IDEMPOTENCY_KEY_REUSED, FencedError, and StoreUnavailable. A caller that
         is cancelled does not stop what may be committed already: it is shown and carried on all the same.
         """
-        committing = self._spawn(self._commit(decide, frame, epoch))
+        committing = self.spawn(self._commit(decide, frame, epoch))
         try:
             return await asyncio.shield(committing)
         except asyncio.CancelledError:
             committing.add_done_callback(_unheard)
             raise
 
-    def _spawn(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
+    def spawn(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
+        """Do work that outlives who asked for it."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -415,13 +426,19 @@ class Session:
             approvals = await approval_rows(self._services.approvals, self.tenant, draft)
             leased, leaving = self.lease_epoch is not None, self._services.leaving.is_set()
             append = as_append(draft, approvals, frame, epoch, leased=leased, leaving=leaving)
+            if append.lease is LeaseAction.ACQUIRE and self._foresee is not None:
+                self._ahead = self._foresee(self, state)
             appended = await self._services.log.append(append)
         except GoneError as error:
+            self.drop_ahead()
             self.removed()
             raise not_found(self.session_id) from error
         except BaseException:
+            self.drop_ahead()
             self._forget()
             raise
+        if appended.outcome is not Outcome.DONE or not appended.lease_mine:
+            self.drop_ahead()
         if appended.outcome is Outcome.DUPLICATE:
             assert frame is not None, "only frames are duplicates"
             return await self._again(frame, appended.frame_seq, appended.frame_digest)
@@ -461,6 +478,19 @@ class Session:
         if self._interrupt is not None:
             self._interrupt(None)
         return True
+
+    def take_ahead(self, effect: Effect) -> "Asking | None":
+        """Hand over what was begun ahead of its commit, if it is what is to be done now."""
+        if self._ahead is None or self._ahead.effect != effect:
+            return None
+        ahead, self._ahead = self._ahead, None
+        return ahead
+
+    def drop_ahead(self) -> None:
+        """End what was begun ahead of its commit and that nobody has taken."""
+        if self._ahead is not None:
+            self._ahead.drop()
+            self._ahead = None
 
     def on_change(self, interrupt: Callable[[Effect | None], None] | None) -> None:
         """Call `interrupt` with what is to be done next after each commit, or stop doing so."""

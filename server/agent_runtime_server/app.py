@@ -151,6 +151,7 @@ async def running(settings: Settings, place: Place, hurry: asyncio.Event) -> Asy
                 tasks.create_task(replica.reviews.run(), name="reviews"),
                 tasks.create_task(_keeper(settings, stores, replica).run(), name="retention"),
                 tasks.create_task(prober.run(), name="probes"),
+                tasks.create_task(watch_lag(metrics.loop_late), name="event loop lag"),
                 tasks.create_task(gate.streams.run(), name="credentials of streams"),
             ]
             dependencies = _dependencies(prober, stores.histories)

@@ -115,9 +115,10 @@ class Hub:
     def _foresee(self, session: Session, state: State) -> Asking | None:
         """Ask the model already while the commit that calls for it is on its way."""
         effect = next_effect(state)
-        again = state.turn is not None and state.turn.broken > 0
-        if not isinstance(effect, TakeStep) or again or self._leaving or self._group is None:
+        if not isinstance(effect, TakeStep) or self._leaving or self._group is None:
             return None
+        if state.turn is None or state.turn.broken or self._performer.services.agents.find(state.agent_id) is None:
+            return None  # the runner waits first, or finds out
         return Asking(session, self._performer, state, effect)
 
     def _start(self, session: Session, cause: "v1.TurnRecovered.Cause.ValueType | None" = None) -> None:

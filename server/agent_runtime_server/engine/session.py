@@ -104,9 +104,7 @@ class Session:
         self._foresee = foresee
         self._ahead: Asking | None = None  # begun ahead of the commit that calls for it
         self._lock = asyncio.Lock()
-        self._tasks: set[asyncio.Task[object]] = (
-            set()
-        )  # commits, catching up, requests: they outlive who asked for them
+        self._tasks: set[asyncio.Task[object]] = set()  # commits, requests and more: they outlive who asked for them
         self._state: State | None = None
         self._unsaved = 0
         self._recent = Recent()

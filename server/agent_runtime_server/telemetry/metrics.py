@@ -73,6 +73,12 @@ class Metrics:
             ["quota"],
             registry=self.registry,
         )
+        self._lag = Histogram(
+            "agent_runtime_event_loop_lag_seconds",
+            "By how much timers of the event loop came late.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
         self._watched: dict[str, Gauge] = {}
 
     def batch_committed(self, batch: Batch) -> None:
@@ -95,6 +101,10 @@ class Metrics:
     def quota_refused(self, quota: str) -> None:
         """Count a refusal."""
         self._refused.labels(quota).inc()
+
+    def loop_late(self, seconds: float) -> None:
+        """Count a look at the event loop."""
+        self._lag.observe(seconds)
 
     def watch(self, name: str, text: str, value: Callable[[], float], **labels: str) -> None:
         """Show what a function returns whenever metrics are read."""

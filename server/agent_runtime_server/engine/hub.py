@@ -117,9 +117,12 @@ class Hub:
         effect = next_effect(state)
         if not isinstance(effect, TakeStep) or self._leaving or self._group is None:
             return None
-        if state.turn is None or state.turn.broken or self._performer.services.agents.find(state.agent_id) is None:
+        performer = self._performer
+        if state.turn is None or state.turn.broken or performer.services.agents.find(state.agent_id) is None:
             return None  # the runner waits first, or finds out
-        return Asking(session, self._performer, state, effect)
+        if performer.ledger is not None and performer.ledger.bounds:
+            return None  # for which the ledger has to be asked first
+        return Asking(session, performer, state, effect)
 
     def _start(self, session: Session, cause: "v1.TurnRecovered.Cause.ValueType | None" = None) -> None:
         """Run a session whose lease is ours, unless it runs already."""

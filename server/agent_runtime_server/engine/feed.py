@@ -17,6 +17,7 @@ from agent_runtime import v1
 from agent_runtime_server.core import clock
 from agent_runtime_server.core.errors import ServiceError, StoreUnavailable
 from agent_runtime_server.engine.position import compacted
+from agent_runtime_server.engine.watch import Watch
 from agent_runtime_server.stores.base import StoredEvent
 
 _MOST_ITEMS: Final = 1024
@@ -91,6 +92,7 @@ class Feed:
         self.share_of_age = random.uniform(0.9, 1)  # noqa: S311 - so that streams do not all come back at once
         self.told_to_leave = False
         self.due = 0.0  # when somebody has to look after it; may be too early
+        self.watch: Watch | None = None  # who does
         self._pings: tuple[int, ...] = ()
         self._source = source
         self._read = read
@@ -268,7 +270,8 @@ class Feed:
     def pinged(self, nonce: int) -> None:
         """Answer a ping with the next beat, when many streams write at once; sooner when they crowd."""
         self._pings += (nonce,)
-        self.due = 0
+        if self.watch is not None:
+            self.watch.look_after(self, 0)
         if len(self._pings) > _MOST_PINGS:
             self._answer_pings()
 

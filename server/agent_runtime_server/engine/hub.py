@@ -25,6 +25,7 @@ from agent_runtime_server.engine.relay import RUNNABLE
 from agent_runtime_server.engine.runner import Runner
 from agent_runtime_server.engine.session import Session
 from agent_runtime_server.engine.turn import State, TakeStep, next_effect
+from agent_runtime_server.engine.watch import Watch
 from agent_runtime_server.stores.base import Due, Leases, ParkedTurns, Taken
 
 _log = structlog.get_logger(__name__)
@@ -56,6 +57,7 @@ class Hub:
         self._sessions: dict[str, Session] = {}
         self._alive: WeakValueDictionary[str, Session] = WeakValueDictionary()  # also dropped ones that somebody uses
         self._followed: set[Session] = set()  # those with feeds
+        self._watch = Watch()
         self._crowded = 0  # sessions at which it is time to look for idle ones
         self._running: dict[str, tuple[Runner, asyncio.Task[None]]] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -71,7 +73,13 @@ class Hub:
             await session.refresh()
         if session is None or session.tenant != tenant:
             loaded = Session(
-                session_id, tenant, self._performer.services, self._start, self._followed, foresee=self._foresee
+                session_id,
+                tenant,
+                self._performer.services,
+                self._start,
+                self._followed,
+                watch=self._watch,
+                foresee=self._foresee,
             )
             await loaded.load()
             self._drop_idle()
@@ -319,10 +327,8 @@ class Hub:
     async def _beat(self) -> None:
         """Send heartbeats where nothing else was sent, and end streams whose client has gone silent."""
         now = time.monotonic()
-        for session in self._followed:
-            for feed in session.feeds:
-                if feed.due <= now:
-                    self._look_after(feed, now)
+        for feed in self._watch.take(now):
+            self._look_after(feed, now)
 
     def _look_after(self, feed: Feed, now: float) -> None:
         timing = self._timing
@@ -332,7 +338,7 @@ class Hub:
         if silent_at < now:
             feed.end(CallerError(v1.ERROR_REASON_CLIENT_IDLE_TIMEOUT, "no frame came for too long; attach again"))
         leaves_at = feed.opened + timing.stream_seconds * feed.share_of_age - _LEAVE_SECONDS
-        feed.due = min(feed.last_sent + timing.heartbeat_seconds, silent_at, max(leaves_at, now))
+        self._watch.look_after(feed, min(feed.last_sent + timing.heartbeat_seconds, silent_at, max(leaves_at, now)))
 
     def _age(self, feed: Feed, now: float) -> None:
         """Tell an old stream to come back, and end it when it has not."""

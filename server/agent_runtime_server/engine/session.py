@@ -27,6 +27,7 @@ from agent_runtime_server.engine.relay import Alone, Relay
 from agent_runtime_server.engine.settle import settle
 from agent_runtime_server.engine.snapshot import pack
 from agent_runtime_server.engine.turn import FOLD_VERSION, Effect, State, apply, next_effect
+from agent_runtime_server.engine.watch import Watch
 from agent_runtime_server.stores.base import (
     ApprovalStore,
     Bus,
@@ -89,6 +90,7 @@ class Session:
         on_runnable: Callable[["Session"], None],
         followed: "set[Session] | None" = None,
         *,
+        watch: Watch | None = None,
         foresee: "Callable[[Session, State], Asking | None] | None" = None,
     ) -> None:
         self.session_id = session_id
@@ -96,6 +98,7 @@ class Session:
         self.lease_epoch: int | None = None  # of the lease this replica holds
         self.feeds: set[Feed] = set()
         self._followed = set() if followed is None else followed  # sessions with feeds
+        self._watch = watch or Watch()
         self._writing: Writing | None = None
         self._held_up = HeldUp()
         self.oldest_seq = 1
@@ -183,6 +186,8 @@ class Session:
         feed = Feed(self, read, wanted)
         self.feeds.add(feed)
         self._followed.add(self)
+        feed.watch = self._watch
+        self._watch.look_after(feed, 0)
         self._relay.read()
         return feed
 
@@ -197,6 +202,8 @@ class Session:
     def leave(self, feed: Feed) -> None:
         """Take a feed away."""
         self.feeds.discard(feed)
+        feed.watch = None
+        self._watch.forget(feed)
         if not self.feeds:
             self._followed.discard(self)
             self._relay.read_no_more()

@@ -145,6 +145,9 @@ class ChatService:
             return
         assert isinstance(request, v1.ChatRequest), "Chat takes chat requests"
         kind = request.WhichOneof("frame")
+        if kind == "ping" and not request.frame_id:  # most of what idle streams send, and nothing in it can be wrong
+            attachment.feed.pinged(request.ping.nonce)
+            return
         if kind == "hello":
             raise acks.hello_required("a stream takes one hello; open another stream to attach again")
         if kind in intake.DURABLE and not request.frame_id:

@@ -11,6 +11,7 @@ import pytest
 from agent_runtime_server.core.errors import StoreUnavailable
 from agent_runtime_server.stores.base import Outcome
 from agent_runtime_server.stores.postgres.database import open_database
+from enginekit.proxy import proxied
 from enginekit.stores import TENANT, Stores, locked, opened, until_one_waits
 
 T = TypeVar("T")
@@ -51,6 +52,16 @@ async def test_nobody_notices_that_every_connection_was_cut(stores: Stores, data
     await asyncio.gather(*(stores.log.row(TENANT, "s1") for _ in range(8)))
     await stores.new_session("s2")
     assert (await stores.append("s1", 1)).outcome is Outcome.DONE
+
+
+async def test_nobody_notices_a_connection_that_was_told_of_its_end_and_is_not_cut_yet(database_url: str) -> None:
+    fields = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
+    farewell = b"E" + (len(fields) + 4).to_bytes(4, "big") + fields
+    async with proxied(database_url) as line, open_database(line.url) as database:
+        await database.read("SELECT 1")
+        line.say_on_idle_lines(farewell)
+        await asyncio.sleep(0.05)  # nothing shows that it has arrived; without the wait the test would pass too
+        assert [row[0] for row in await database.read("SELECT 2")] == [2]
 
 
 async def test_a_replica_whose_presence_was_lost_takes_its_lock_again(stores: Stores, database_url: str) -> None:

@@ -27,6 +27,7 @@ class Proxy:
         self._loses: list[tuple[str, bytes]] = []
         self._stalled: set[asyncio.StreamWriter] = set()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._clients: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[object]] = set()
 
     def lose_answer(self) -> None:
@@ -50,6 +51,11 @@ class Proxy:
     def stall(self) -> None:
         """Pass nothing on any more on the lines there are, and say nothing about it."""
         self._stalled |= self._writers
+
+    def say_on_idle_lines(self, answer: bytes) -> None:
+        """Tell every client something that it has not asked for."""
+        for writer in self._clients:
+            writer.write(answer)
 
     def cut_at_next_use(self) -> None:
         """Cut each line there is when it is used next."""
@@ -77,6 +83,7 @@ class Proxy:
         there_reader, there_writer = await asyncio.open_unix_connection(self._postgres)
         pair = {writer, there_writer}
         self._writers |= pair
+        self._clients.add(writer)
         try:
             async with asyncio.TaskGroup() as group:
                 up = group.create_task(self._forward(reader, there_writer, "request"))
@@ -86,6 +93,7 @@ class Proxy:
                 down.cancel()
         finally:
             self._writers -= pair
+            self._clients.discard(writer)
             there_writer.close()
 
     async def close(self) -> None:

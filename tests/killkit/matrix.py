@@ -61,6 +61,7 @@ class _Matrix:
                 striker = Striker(made, self.seed + number, mending)
                 while self.left and time.monotonic() < self.until:
                     await self._strike(striker, self.left.popleft())
+                    self._look_for_fallen(made, striker)
             await self._judge(made)
 
     async def _strike(self, striker: Striker, fault: Fault) -> None:
@@ -69,6 +70,15 @@ class _Matrix:
         for session_id in struck.lost:
             self.outcome.violations.append(Violation("goes on", session_id, f"not after {fault}"))
         self.tell(f"{len(self.outcome.struck)}/{self.wanted} {struck}")
+
+    def _look_for_fallen(self, made: World, striker: Striker) -> None:
+        """Note servers that have ended by themselves, and start them again."""
+        for number, server in enumerate(made.servers):
+            if server.fell:
+                violation = Violation("stays up", f"{made.name} server {number}", server.log()[-500:])
+                self.outcome.violations.append(violation)
+                self.tell(f"VIOLATION {violation}")
+                striker.revive(server)
 
     async def _judge(self, made: World) -> None:
         await made.come_to_rest()

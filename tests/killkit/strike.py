@@ -114,11 +114,15 @@ class Striker:
 
     # -- blows: each returns whom it hit, since when, and whether their streams have to be new ----------------------
 
+    def revive(self, server: ServerProcess) -> None:
+        """Start a server again that is down."""
+        self._mending.create_task(_revive(server))
+
     async def _kill_server(self, seat: Seat) -> tuple[Sequence[Seat], float, bool]:
         server, hit = self._victim(seat)
         since = time.monotonic()
         await server.kill()
-        self._mending.create_task(_revive(server))
+        self.revive(server)
         return hit, since, True
 
     async def _kill_worker(self, seat: Seat) -> tuple[Sequence[Seat], float, bool]:

@@ -115,6 +115,8 @@ class World:
                 found += check(_story(session_id, logs[session_id], folder))
                 found += [Violation("decided alike", session_id, text) for text in replay_problems(logs[session_id])]
         found += check_reviewer([*read(self.folder / "reviewer")], logs)
+        for number, server in enumerate(self.servers):
+            found += [Violation("no fault logged", f"{self.name} server {number}", one) for one in server.faults()]
         return found, len(logs)
 
 

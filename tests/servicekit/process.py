@@ -59,6 +59,11 @@ class ServerProcess:
         return self.runs and self._serves
 
     @property
+    def fell(self) -> bool:
+        """Whether the process has ended although nobody asked it to and nobody killed it."""
+        return self._serves and not self.runs
+
+    @property
     def pid(self) -> int:
         """The process."""
         assert self._process is not None, "it was started"
@@ -98,6 +103,7 @@ class ServerProcess:
 
     async def kill(self) -> None:
         """Kill the server's process, and only that: what it started has to end by itself."""
+        self._serves = False
         if self._process is not None and self.runs:
             self._process.kill()
             await self._process.wait()
@@ -118,6 +124,11 @@ class ServerProcess:
     def log(self) -> str:
         """Return the end of what the server logged."""
         return self._log.read_text("utf-8", errors="replace")[-4000:]
+
+    def faults(self) -> list[str]:
+        """Return what the server has logged as faults of its own."""
+        lines = self._log.read_text("utf-8", errors="replace").splitlines()
+        return [line for line in lines if '"level": "error"' in line or line.startswith("Traceback")]
 
 
 @asynccontextmanager

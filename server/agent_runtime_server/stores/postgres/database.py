@@ -25,6 +25,7 @@ _ANSWER_SECONDS: Final = 12.0  # then the connection is given up
 _LOST = (
     OSError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # it was told that it is cut, and not cut yet, when something was asked on it
     asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
@@ -61,7 +62,7 @@ def reaching() -> Iterator[None]:
     """Turn whatever keeps us from a connection into Unreached: also that there is no such database, or user."""
     try:
         yield
-    except (TimeoutError, OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+    except (TimeoutError, *_LOST, asyncpg.PostgresError) as error:
         raise Unreached(_unavailable(error)) from error
 
 
@@ -104,9 +105,9 @@ class Database:
         try:
             with mapped_errors():
                 yield connection
-        except Lost as lost:
-            if isinstance(lost.__cause__, TimeoutError):
-                connection.terminate()  # waiting for a statement to be cancelled could take as long again
+        except Lost:
+            with suppress(asyncpg.InterfaceError):  # it has ended already
+                connection.terminate()  # waiting for its end could take as long as waiting for the answer did
             await self._pool.expire_connections()  # what cut this one has perhaps cut them all
             raise
         finally:

@@ -19,6 +19,7 @@ from agent_runtime_server.app import SERVICES
 from agent_runtime_server.commands.serve import serve
 from agent_runtime_server.embedded import embedded, scratch_state_dir
 from agent_runtime_server.mockllm.server import MockServer, mock_server
+from agent_runtime_server.telemetry import logs
 from servicekit.issuer import AUDIENCE, ISSUER, issuing
 from servicekit.keys import keys_of
 from servicekit.model import says
@@ -168,6 +169,7 @@ def test_a_database_that_cannot_be_reached_is_told_without_its_password(
     url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(logs, "configure", lambda _level: None)  # whose stream would be closed with this test
     monkeypatch.setenv("AGENT_RUNTIME_DATABASE_URL", url)
     monkeypatch.setenv("AGENT_RUNTIME_REDIS_URL", f"redis://:{REDIS_PASSWORD}@127.0.0.1:1/0")
     with pytest.raises(SystemExit) as caught:

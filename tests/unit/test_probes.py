@@ -1,6 +1,7 @@
 """How the findings of probes become states."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -155,3 +156,20 @@ def test_an_unknown_dependency_is_a_mistake() -> None:
 )
 def test_messages_show_no_secrets(text: str, shown: str) -> None:
     assert clean(text) == shown
+
+
+async def test_a_probe_that_swallows_its_cancellation_keeps_nobody_from_ending() -> None:
+    asked, began = asyncio.Event(), asyncio.Event()
+
+    async def deaf() -> None:
+        began.set()
+        with suppress(asyncio.CancelledError):
+            await asked.wait()
+
+    prober = Prober({"postgres": deaf}, Health(()), interval=0, timeout=60)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(prober.run())
+        await began.wait()
+        running.cancel()
+        await asyncio.wait({running}, timeout=30)
+    assert running.cancelled()

@@ -60,6 +60,7 @@ class Hub:
         self._watch = Watch()
         self._crowded = 0  # sessions at which it is time to look for idle ones
         self._running: dict[str, tuple[Runner, asyncio.Task[None]]] = {}
+        self._ending = False
         self._group: asyncio.TaskGroup | None = None
         self._swept = self._looked_at_all = time.monotonic()
         self._sweep_now = asyncio.Event()
@@ -194,6 +195,10 @@ class Hub:
                 group.create_task(self._every(timing.lease_seconds / 3, self._renew, self._renew_now), name="renew")
                 group.create_task(self._every(min(1, timing.heartbeat_seconds / 3), self._beat), name="beat")
                 group.create_task(self.parking.run(), name="parked turns")
+                try:
+                    await asyncio.Event().wait()
+                finally:  # a group tells its tasks once, and libraries that wait with a timeout can lose that
+                    self._ending = True
         finally:
             self._group = None
             bus.unlisten(RUNNABLE)
@@ -204,7 +209,7 @@ class Hub:
     ) -> None:
         """Act again and again with a pause, which `now` cuts short."""
         now = now or asyncio.Event()
-        while True:
+        while not self._ending:
             now.clear()
             try:
                 await action()

@@ -72,12 +72,17 @@ class Prober:
         self._clock = clock
         self._log = logger or structlog.get_logger(__name__)
         self._found = {name: Findings(name, name in required) for name in probes}
+        self._ending = False
 
     async def run(self) -> None:
         """Probe for ever; the first round starts at once."""
         async with asyncio.TaskGroup() as tasks:
             for name in self._probes:
                 tasks.create_task(self._watch(name), name=f"probe {name}")
+            try:
+                await asyncio.Event().wait()
+            finally:  # a group tells its tasks once, and libraries that wait with a timeout can lose that
+                self._ending = True
 
     async def probe_all(self) -> None:
         """Probe everything once."""
@@ -90,7 +95,7 @@ class Prober:
         return [found.to_message() for found in self._found.values()]
 
     async def _watch(self, name: str) -> None:
-        while True:
+        while not self._ending:
             started = monotonic()
             await self._probe(name)
             await asyncio.sleep(max(0.0, self._interval - (monotonic() - started)))

@@ -42,6 +42,7 @@ class RedisBus:
         self.alone = False  # no other replica is there
         self._heard_others = False  # since they began to be counted
         self.connected = True  # until it turns out otherwise
+        self._ending = False
 
     def publish(self, topic: str, message: bytes) -> None:
         """Tell every other replica that listens to the topic."""
@@ -66,9 +67,13 @@ class RedisBus:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._send(), name="bus out")
             tasks.create_task(self._receive(), name="bus in")
+            try:
+                await asyncio.Event().wait()
+            finally:  # a group tells its tasks once, and libraries that wait with a timeout can lose that
+                self._ending = True
 
     async def _send(self) -> None:
-        while True:
+        while not self._ending:
             await self._to_send.wait()
             self._to_send.clear()
             try:
@@ -86,7 +91,7 @@ class RedisBus:
         await pipeline.execute()
 
     async def _receive(self) -> None:
-        while True:
+        while not self._ending:
             try:
                 async with self._client.pubsub() as pubsub, asyncio.TaskGroup() as tasks:
                     await pubsub.ssubscribe(_PREFIX)
@@ -112,7 +117,7 @@ class RedisBus:
 
     async def _subscribe(self, pubsub: PubSub) -> None:
         """Follow what is listened to."""
-        while True:
+        while not self._ending:
             await self._to_change.wait()
             self._to_change.clear()
             changed, self._changed = self._changed, set()
@@ -125,14 +130,14 @@ class RedisBus:
 
     async def _count(self) -> None:
         """Find out again and again whether others are there; who comes in between is heard."""
-        while True:
+        while not self._ending:
             self._heard_others = False
             answer = await self._execute("PUBSUB", "SHARDNUMSUB", _PREFIX)
             self.alone = answer[1] == 1 and not self._heard_others
             await asyncio.sleep(_COUNT_SECONDS)
 
     async def _read(self, pubsub: PubSub) -> None:
-        while True:
+        while not self._ending:
             message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=None)
             if message is not None and message["type"] == "smessage":
                 self._hear(message["channel"].decode().removeprefix(_PREFIX), message["data"])

@@ -17,7 +17,7 @@ from scalekit.simulation import simulate
 
 _DOCS: Final = Path(__file__).resolve().parent.parent.parent / "docs"
 _LOADS: Final = {0: 2.0, 5: 320.0}  # milliseconds a token, and what the mock model then takes for an answer
-_FLEETS: Final = (1, 2, 4, 8, 16)
+_FLEETS: Final = (1, 4, 8, 16, 28)
 _SHARES: Final = (0.2, 0.4, 0.6, 0.8, 0.9, 0.95)
 _MILLION: Final = 1_000_000
 

@@ -59,7 +59,7 @@ async def test_nothing_is_lost_whatever_is_killed() -> None:
     [
         pytest.param(broken("fencing"), faults(2, Kind.STOP_SERVER, "turn_started"), DONE_TWICE, id="fencing"),
         pytest.param(broken("dedup"), faults(12, Kind.LOST_ACKS, SENDING), {"each frame once"}, id="dedup"),
-        pytest.param(FORGETFUL, faults(3, Kind.KILL_CLIENT, "tool_call_started"), FORGOTTEN, id="journal"),
+        pytest.param(FORGETFUL, faults(10, Kind.KILL_CLIENT, "tool_call_started"), FORGOTTEN, id="journal"),
     ],
 )
 async def test_the_checker_finds_a_bug_that_was_planted(size: Size, faults: Sequence[Fault], rules: set[str]) -> None:

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 import pytest
 
 from agent_runtime import v1
-from agent_runtime_server.core.errors import CallerError
+from agent_runtime_server.core.errors import CallerError, StoreUnavailable
 from agent_runtime_server.engine.ledger import DayBudget, Ledger
 from agent_runtime_server.stores.base import DayUsage, Spender
 from agent_runtime_server.stores.postgres.usage import PostgresUsage
@@ -95,3 +95,58 @@ async def test_a_new_day_begins_with_nothing(store: PostgresUsage) -> None:
     await ledger.flush()
     days.append(TODAY + timedelta(days=1))
     assert await spend(ledger, ANN) == ""
+
+
+async def test_what_cannot_be_counted_now_is_counted_later_and_still_holds(
+    store: PostgresUsage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(store, lambda: TODAY, DayBudget(250))
+    with monkeypatch.context() as outage:
+        outage.setattr(PostgresUsage, "add", _away)
+        assert [await spend(ledger, ANN) for _ in range(2)] == ["", ""]
+        for _ in range(2):
+            await ledger.flush()
+        assert [await spend(ledger, ANN), await spend(ledger, ANN)] == ["", "user.day.tokens"]
+    await ledger.flush()
+    [counted] = await store.days("acme", TODAY, TODAY, None, 10)
+    assert counted.usage.model_calls == 3
+
+
+async def test_what_cannot_be_looked_at_after_counting_is_looked_at_again(
+    store: PostgresUsage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(store, lambda: TODAY, DayBudget(250))
+    assert [await spend(ledger, ANN) for _ in range(3)] == ["", "", ""]
+    with monkeypatch.context() as outage:
+        outage.setattr(PostgresUsage, "totals", _away)
+        await ledger.flush()
+    assert await spend(ledger, ANN) == "user.day.tokens"
+
+
+async def test_a_fault_of_the_counting_loses_nothing_and_is_told(
+    store: PostgresUsage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(store, lambda: TODAY)
+    ledger.count(ANN, CALL)
+    with monkeypatch.context() as fault:
+        fault.setattr(PostgresUsage, "add", _broken)
+        with pytest.raises(LookupError):
+            await ledger.flush()
+    await ledger.flush()
+    [counted] = await store.days("acme", TODAY, TODAY, None, 10)
+    assert counted.usage == CALL
+
+
+async def test_without_limits_nothing_is_asked(store: PostgresUsage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PostgresUsage, "totals", _broken)
+    ledger = Ledger(store, lambda: TODAY)
+    assert await spend(ledger, ANN) == ""
+    await ledger.flush()
+
+
+async def _away(*_arguments: object) -> None:
+    raise StoreUnavailable("Postgres is away")
+
+
+async def _broken(*_arguments: object) -> None:
+    raise LookupError("a bug")

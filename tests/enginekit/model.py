@@ -30,6 +30,7 @@ class Scripted:
         self.go = asyncio.Event()
         self.aborted = 0
         self.free = 1000
+        self.usage = v1.Usage(model_calls=1)  # of each answer
         self._listeners: list[Callable[[], None]] = []
         self._answers: deque[Answer] = deque()
 
@@ -48,7 +49,9 @@ class Scripted:
         if answer.error is not None:
             raise answer.error
         calls = tuple(RequestedCall(name, json.dumps(arguments)) for name, arguments in answer.calls)
-        return ModelAnswer(answer.text, "", calls, v1.Usage(model_calls=1), "stop", request.model)
+        usage = v1.Usage()
+        usage.CopyFrom(self.usage)
+        return ModelAnswer(answer.text, "", calls, usage, "stop", request.model)
 
     async def _hold(self) -> None:
         self.held.set()

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -18,11 +18,13 @@ from agent_runtime_server.engine import frames, intake, lifecycle
 from agent_runtime_server.engine.asking import Performer
 from agent_runtime_server.engine.feed import Item, Wanted
 from agent_runtime_server.engine.hub import Hub, Timing
+from agent_runtime_server.engine.ledger import DayBudget, Ledger
 from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.relay import Alone
 from agent_runtime_server.engine.session import Committed, Services, Session
 from agent_runtime_server.stores.base import Bus, StoredEvent
 from agent_runtime_server.stores.postgres.clock import DatabaseClock
+from agent_runtime_server.stores.postgres.usage import PostgresUsage
 from agent_runtime_server.tools import catalogue
 from enginekit.model import Scripted
 from enginekit.stores import OWNER, TENANT, Stores, opened
@@ -96,10 +98,12 @@ async def replica(
     runs: bool = True,
     machine: Callable[[], int] | None = None,
     bus: Bus | None = None,
+    day: DayBudget | None = None,
 ) -> AsyncIterator[Replica]:
     """Open one more replica; one that does not run has nobody who takes its turns on.
 
-    With the clock of a `machine` it goes by the database's time, as a server does.
+    With the clock of a `machine` it goes by the database's time, as a server does. With a budget of a `day` each user
+    has that much.
     """
     async with opened(url, lease) as stores, asyncio.TaskGroup() as group:
         clock, model = Clock(), Scripted()
@@ -113,7 +117,8 @@ async def replica(
             committed=lambda _events: None,
             bus=bus or Alone(),
         )
-        hub = Hub(Performer(model, services, 0), stores.leases, stores.parked, timing)
+        ledger = None if day is None else Ledger(PostgresUsage(stores.database), date.today, day)
+        hub = Hub(Performer(model, services, 0, ledger=ledger), stores.leases, stores.parked, timing)
         running = group.create_task(hub.run()) if runs else None
         yield Replica(stores, services, model, clock, hub)
         if running is not None:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from structlog.testing import capture_logs
@@ -15,7 +15,7 @@ from agent_runtime_server.engine.feed import Feed, Item, Wanted
 from agent_runtime_server.engine.hub import Timing
 from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.session import Session
-from agent_runtime_server.stores.base import Taken
+from agent_runtime_server.stores.base import Due, Taken
 from enginekit.model import Answer
 from enginekit.refusals import refused
 from enginekit.replica import OFTEN, Replica, kinds, log, replica, until
@@ -206,7 +206,23 @@ class TestTakeOver:
         async with replica(database_url) as here:
             assert await here.hub._any_tenant("s-gone") is None
             await here.hub._take_over(Taken("s-gone", 1, drained=True))
-            assert here.hub.active_sessions == 0
+            await here.hub._settle(Due("s-gone", datetime.now(UTC)))
+            assert here.hub.active_sessions == here.hub.loaded_sessions == 0
+
+    async def test_a_lease_of_a_session_that_is_not_at_hand_any_more_is_let_go(self, database_url: str) -> None:
+        async with replica(database_url) as here:
+            session = await here.new_session()
+            here.model.then(Answer("Hel", holds=True))
+            await here.say(session)
+            await here.model.held.wait()
+
+            async def lost(_epochs: dict[str, int]) -> object:
+                return ["s-gone"]
+
+            here.stores.leases.renew = lost  # type: ignore[method-assign,assignment]
+            await here.hub._renew()
+            here.model.go.set()
+            await until(session, "turn_finished")
 
 
 class TestDeadlines:
@@ -283,6 +299,18 @@ class TestStreams:
             with refused("CLIENT_IDLE_TIMEOUT"):
                 await next_of(silent, lambda _item: False)
             await next_of(watching, lambda item: isinstance(item, v1.Heartbeat))
+
+    async def test_an_old_stream_is_told_to_go_and_then_ended(self, database_url: str) -> None:
+        async with replica(database_url, timing=Timing(heartbeat_seconds=0.03, stream_seconds=2)) as here:
+            feed = await self.follow(here)
+            told = await next_of(feed, lambda item: isinstance(item, v1.GoAway))
+            assert isinstance(told, v1.GoAway)
+            assert (told.reason, told.time_left.ToTimedelta() <= timedelta(seconds=2)) == (
+                v1.GoAway.REASON_MAX_AGE,
+                True,
+            )
+            with refused("SERVER_DRAINING", "greatest age"):
+                await next_of(feed, lambda _item: False)
 
     async def test_all_are_told_to_go_and_then_ended(self, database_url: str) -> None:
         async with replica(database_url) as here:

@@ -3,9 +3,11 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from structlog.testing import capture_logs
 
 from agent_runtime import v1
-from agent_runtime_server.engine.hub import Timing
+from agent_runtime_server.core.errors import StoreUnavailable
+from agent_runtime_server.engine.hub import Timing, _alone
 from enginekit.model import Answer
 from enginekit.replica import OFTEN, Replica, kinds, log, replica, until
 from enginekit.turns import until_true
@@ -113,3 +115,36 @@ async def test_it_takes_nothing_over(database_url: str, leaving: Replica) -> Non
         assert leaving.hub.active_sessions == 0
     async with replica(database_url, timing=OFTEN) as here:
         await until(await here.session("s1"), "turn_finished")
+
+
+async def test_what_it_was_about_to_take_over_is_left_to_others(
+    database_url: str, leaving: Replica, other: Replica
+) -> None:
+    async with replica(database_url, runs=False) as idle:
+        session = await idle.new_session(session_id="s1")
+        await idle.say(session)
+        await idle.stores.leases.release({"s1": 1}, unfinished=False)
+    [taken] = await leaving.stores.leases.take_runnable(10)
+    leaving.hub.leave()
+    await leaving.hub._take_over(taken)
+    await until(await other.session("s1"), "turn_finished")
+    assert not leaving.model.requests
+
+
+async def test_with_nothing_in_hand_there_is_nothing_to_wait_for(leaving: Replica) -> None:
+    leaving.hub.leave()
+    await leaving.hub.abandon(1000)
+
+
+async def test_a_lease_that_cannot_be_given_back_runs_out(leaving: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    for trouble in (StoreUnavailable("away"), LookupError("a bug")):
+
+        async def failing(*_arguments: object, error: Exception = trouble, **_more: object) -> None:
+            raise error
+
+        monkeypatch.setattr(leaving.stores.leases, "release", failing)
+        session = await leaving.new_session()
+        session.lease_epoch = 1
+        with capture_logs() as logs:
+            await _alone(lambda session=session: leaving.hub._hand_over(session, unfinished=False))  # type: ignore[misc]
+        assert len(logs) == 1

@@ -14,8 +14,9 @@ from agent_runtime_server.engine.compaction import Compactor
 from agent_runtime_server.engine.feed import Feed, Wanted
 from agent_runtime_server.engine.retention import SNAPSHOT_EVENTS, Keeper, Policy
 from agent_runtime_server.engine.session import Session
+from agent_runtime_server.engine.snapshot import UnreadableError
 from agent_runtime_server.engine.turn import FOLD_VERSION, State, apply
-from agent_runtime_server.stores.base import SessionName
+from agent_runtime_server.stores.base import SessionName, Snapshot
 from enginekit.history import lengthen
 from enginekit.model import Answer
 from enginekit.refusals import refused
@@ -330,3 +331,52 @@ async def test_it_all_goes_on_by_itself(there: Replica, long: str) -> None:
                 await asyncio.sleep(0.01)
         assert session.unsaved == 0
         task.cancel()
+
+
+async def test_replicas_take_turns_and_none_fails_of_anothers_work(here: Replica, there: Replica, long: str) -> None:
+    hour = timedelta(hours=1)
+    mine, theirs = (keeper(at, every=hour) for at in (here, there))
+    did: list[str] = []
+
+    async def compact_first() -> None:
+        did.append("mine")
+
+    async def compact_second() -> None:
+        did.append("theirs")
+
+    await mine._in_turn("compact", compact_first)
+    await theirs._in_turn("compact", compact_second)
+    assert did == ["mine"]
+
+
+async def test_what_is_gone_or_stays_whole_is_not_compacted(here: Replica) -> None:
+    await compact(here, "s-gone")
+    session = await here.new_session()
+    here.model.then(Answer(calls=(READ,) * 3))
+    await here.say(session)
+    await until(session, "tool_call_dispatched", 3)
+    await compact(here, session.session_id, keep=1)
+    assert await oldest(here, session.session_id) < (await session.load()).head_seq - 1
+
+
+async def test_a_snapshot_that_cannot_be_read_is_done_without_while_the_log_is_whole(
+    here: Replica, there: Replica, long: str
+) -> None:
+    spoiled = Snapshot(500, FOLD_VERSION, b"spoiled")
+    await here.stores.retention.save(long, spoiled)
+    state = await (await there.session(long)).load()
+    assert state == folded(await log(await here.session(long)))
+
+
+async def test_without_the_log_a_spoiled_snapshot_is_an_error(here: Replica, there: Replica, long: str) -> None:
+    await compact(here, long)
+    await here.stores.retention.save(long, Snapshot(1_000_000, FOLD_VERSION, b"spoiled"))
+    with pytest.raises(UnreadableError):
+        await there.session(long)
+
+
+async def test_a_session_that_was_dropped_meanwhile_has_no_snapshot_to_keep(here: Replica) -> None:
+    session = await here.new_session()
+    session._forget()
+    await keeper(here)._keep_snapshot(session)
+    assert await here.stores.log.base(TENANT, session.session_id, FOLD_VERSION) is None

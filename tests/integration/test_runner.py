@@ -8,8 +8,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from agent_runtime import v1
-from agent_runtime_server.core.errors import CallerError, ModelRejected
+from agent_runtime_server.core.errors import CallerError, ModelBrokeOff, ModelRejected
 from agent_runtime_server.engine.feed import Wanted
+from agent_runtime_server.engine.ledger import DayBudget
 from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.reviews import Reviewer, claim
 from agent_runtime_server.engine.runner import Runner
@@ -233,3 +234,32 @@ async def test_no_connection_is_held_while_the_model_thinks(here: Replica, sessi
         assert pool.idle == pool.size, "nobody uses one"
     here.model.go.set()
     await until(session, "turn_finished")
+
+
+async def test_a_runner_with_nothing_in_hand_has_nothing_to_abort(here: Replica, session: Session) -> None:
+    Runner(session, here.hub._performer, None).stop()
+
+
+async def test_a_session_whose_turn_is_over_has_nothing_to_recover(here: Replica, session: Session) -> None:
+    session.lease_epoch, before = 1, await log(session)
+    await Runner(session, here.hub._performer, None)._recover(v1.TurnRecovered.CAUSE_OWNER_LOST)
+    assert await log(session) == before
+
+
+async def test_a_day_that_is_used_up_ends_the_turn(database_url: str) -> None:
+    async with replica(database_url, day=DayBudget(tokens=1)) as here:
+        session = await here.new_session()
+        here.model.then(Answer(calls=(("fly", {}),)))
+        here.model.usage = v1.Usage(output_tokens=2, model_calls=1)
+        await here.say(session)
+        finished = await until(session, "turn_finished")
+        assert finished.turn_finished.error.reason == "TURN_BUDGET_EXCEEDED"
+        assert len(here.model.requests) == 1
+
+
+async def test_a_step_whose_answers_break_off_is_taken_again_after_a_pause(here: Replica, session: Session) -> None:
+    here.model.then(Answer("Hel", error=ModelBrokeOff("cut")), Answer("Hello"))
+    await here.say(session)
+    finished = await until(session, "turn_finished")
+    assert finished.turn_finished.state == v1.TURN_STATE_COMPLETED
+    assert kinds(await log(session))[-3:] == ["turn_recovered", "assistant_message", "turn_finished"]

@@ -125,3 +125,10 @@ class TestReading:
         before = len(pack(world.state))
         world.say("x" * 10_000)
         assert len(pack(world.state)) - before < 15_000
+
+
+def test_what_has_no_place_in_a_snapshot_is_not_packed() -> None:
+    state = State("s1")
+    state.agent_id = object()  # type: ignore[assignment]
+    with pytest.raises(TypeError, match="a object cannot stand in a snapshot"):
+        pack(state)

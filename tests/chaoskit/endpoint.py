@@ -33,11 +33,13 @@ class Endpoint:
     def __init__(self, answer_seconds: float) -> None:
         self.fault: Callable[[], Fault] = lambda: Fault.NONE
         self.calls = 0
+        self.probes = 0
         self.base_url = ""
         self._pause = answer_seconds / PIECES
 
     async def models(self, request: web.Request) -> web.StreamResponse:
         """Answer a probe, if it is there at all."""
+        self.probes += 1
         if self.fault() is Fault.GONE:
             _reset(request)
         return web.json_response({"object": "list", "data": []})

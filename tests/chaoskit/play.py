@@ -32,6 +32,7 @@ class Outcome:
     lost: int
     calls: int
     calls_meanwhile: int
+    probes_meanwhile: int
     recovered: float | None
 
     def row(self) -> str:
@@ -57,11 +58,12 @@ async def play(
     async with load(service, turns, patience=60) as made:
         began = time.monotonic()
         await asyncio.sleep(before)
-        fault_began, calls_before = time.monotonic(), endpoint.calls
+        fault_began, calls_before, probes_before = time.monotonic(), endpoint.calls, endpoint.probes
         endpoint.fault = lambda: schedule.fault(time.monotonic() - fault_began)
         await asyncio.sleep(schedule.seconds)
         endpoint.fault = lambda: Fault.NONE
-        back, meanwhile = time.monotonic(), endpoint.calls - calls_before
+        back = time.monotonic()
+        meanwhile, probed = endpoint.calls - calls_before, endpoint.probes - probes_before
         await asyncio.sleep(after)
         full = made.finished(began + before / 2, fault_began) / (before / 2)
     over = [turn for turn in made.turns.values() if turn.state]
@@ -75,6 +77,7 @@ async def play(
         lost=len(made.turns) - len(over),
         calls=endpoint.calls - calls,
         calls_meanwhile=meanwhile,
+        probes_meanwhile=probed,
         recovered=_recovered(made, back, full, after),
     )
 

@@ -132,10 +132,12 @@ class ServerProcess:
 
 
 @asynccontextmanager
-async def serving(settings: Mapping[str, str], *options: str) -> AsyncIterator[ServerProcess]:
+async def serving(
+    settings: Mapping[str, str], *options: str, program: Sequence[str] = PROGRAM
+) -> AsyncIterator[ServerProcess]:
     """Run a server with its own databases while the block runs."""
     with scratch_state_dir() as state_dir:
-        server = ServerProcess(state_dir, settings, *options)
+        server = ServerProcess(state_dir, settings, *options, program=program)
         await server.start()
         try:
             yield server

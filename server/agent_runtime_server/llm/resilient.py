@@ -174,11 +174,14 @@ class Resilient:
             listener()
 
     async def probe(self) -> None:
-        """Return when the preferred endpoint answers and is called; raise ModelUnavailable when not."""
-        await self._choices[0].endpoint.probe()
+        """Return when the preferred endpoint answers and is called; raise ModelUnavailable when not.
+
+        While it is left alone it is left alone here too: the circuit's own probes, one for all replicas, find it back.
+        """
         for (place, _), line in self._lines.items():
             if place == 0 and line.breaker.circuit.phase is Phase.OPEN:
                 raise ModelUnavailable(f"calls of {line.model} have failed", kind="circuit_open")
+        await self._choices[0].endpoint.probe()
 
     async def run(self) -> None:
         """Keep the circuits until cancelled."""

@@ -29,6 +29,7 @@ class Endpoint:
         self.asked: list[ModelRequest] = []
         self.plays: deque[Exception | str] = deque()
         self.broken: Exception | None = None
+        self.probes = 0
 
     async def answer(self, request: ModelRequest, sink: Sink | None = None) -> ModelAnswer:
         self.asked.append(request)
@@ -44,6 +45,7 @@ class Endpoint:
         return ModelAnswer(play, "", (), v1.Usage(), "stop", request.model)
 
     async def probe(self) -> None:
+        self.probes += 1
         if self.broken is not None:
             raise ModelUnavailable("down")
 
@@ -162,6 +164,7 @@ async def test_an_endpoint_that_fails_is_left_alone(endpoint: Endpoint) -> None:
         await made._line(0, made._choices[0], "m").breaker.admit()
     with pytest.raises(ModelUnavailable):
         await made.probe()
+    assert endpoint.probes == 0, "health believes the circuit, whose own probes find the endpoint back"
 
 
 @pytest.mark.parametrize("failure", [

@@ -281,7 +281,14 @@ def _replica(
 
 def _admission(settings: Settings, stores: Stores, hub: Hub, observer: Observer) -> Admission:
     capacity = Capacity(settings.max_running_turns, settings.max_queued_commits, settings.max_lag_ms / 1000)
-    return Admission(capacity, lambda: hub.active_sessions, lambda: stores.writer.waiting, observer)
+    return Admission(
+        capacity,
+        lambda: hub.active_sessions,
+        lambda: stores.writer.waiting,
+        lambda: hub.active_tenants,
+        settings.tenant_weights,
+        observer,
+    )
 
 
 def _ledger(settings: Settings, stores: Stores) -> Ledger:

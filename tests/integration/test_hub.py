@@ -60,6 +60,17 @@ class TestSessions:
             assert await here.session(followed.session_id) is followed
             assert here.hub.active_sessions == 0
 
+    async def test_those_that_run_are_counted_by_tenant(self, database_url: str) -> None:
+        async with replica(database_url) as here:
+            session = await here.new_session()
+            here.model.then(Answer("Hel", holds=True))
+            await here.say(session)
+            await here.model.held.wait()
+            assert here.hub.active_tenants == {session.tenant: 1}
+            here.model.go.set()
+            await until_true(lambda: not here.hub.active_sessions)
+            assert here.hub.active_tenants == {}
+
 
 async def crashed(url: str, *, answer: Answer, session_id: str) -> None:
     """A replica that takes a message and dies while the model answers."""

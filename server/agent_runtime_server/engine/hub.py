@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -60,6 +61,7 @@ class Hub:
         self._watch = Watch()
         self._crowded = 0  # sessions at which it is time to look for idle ones
         self._running: dict[str, tuple[Runner, asyncio.Task[None]]] = {}
+        self._tenants: Counter[str] = Counter()  # of the running ones
         self._ending = False
         self._group: asyncio.TaskGroup | None = None
         self._swept = self._looked_at_all = time.monotonic()
@@ -121,6 +123,11 @@ class Hub:
         """Number of sessions that a runner takes on now."""
         return len(self._running)
 
+    @property
+    def active_tenants(self) -> Mapping[str, int]:
+        """The tenants of sessions that a runner takes on now, and how many each has."""
+        return self._tenants
+
     def _foresee(self, session: Session, state: State) -> Asking | None:
         """Ask the model already while the commit that calls for it is on its way."""
         effect = next_effect(state)
@@ -146,6 +153,7 @@ class Hub:
         runner = Runner(session, self._performer, cause)
         task = self._group.create_task(self._run(session, runner), name=f"run {session.session_id}")
         self._running[session.session_id] = (runner, task)
+        self._tenants[session.tenant] += 1
 
     async def _run(self, session: Session, runner: Runner) -> None:
         try:
@@ -156,6 +164,9 @@ class Hub:
             _log.exception("a session's runner failed", session_id=session.session_id)
         finally:
             del self._running[session.session_id]
+            self._tenants[session.tenant] -= 1
+            if not self._tenants[session.tenant]:
+                del self._tenants[session.tenant]
 
     # -- leaving ----------------------------------------------------------------------------------------------------
 

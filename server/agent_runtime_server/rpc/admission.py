@@ -1,7 +1,10 @@
-"""Refuses new turns while this replica has enough to do, so that those that run keep their pace."""
+"""Refuses new turns while this replica has enough to do, so that those that run keep their pace.
+
+One tenant that fills it does not keep the others out: whoever runs less than their share of the turns begins some more.
+"""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -12,6 +15,7 @@ from agent_runtime_server.core.observe import Nobody, Observer
 
 _RETRY_SECONDS: Final = (1.0, 3.0)
 _KEPT: Final = 0.8  # of a lag, each time that it is measured anew
+_BEYOND: Final = 1.25  # of the turns that are enough, for those who run less than their share
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,8 @@ class Admission:
     capacity: Capacity = Capacity()
     running: Callable[[], int] = lambda: 0
     queued: Callable[[], int] = lambda: 0
+    tenants: Callable[[], Mapping[str, int]] = dict  # those with running turns, and how many
+    weights: Mapping[str, int] = field(default_factory=dict)
     observer: Observer = field(default_factory=Nobody)
     _lag: float = 0.0
 
@@ -37,17 +43,24 @@ class Admission:
         """Note how late the event loop is; what was measured before fades within a few measurements."""
         self._lag = max(seconds, self._lag * _KEPT)
 
-    def check(self) -> None:
-        """Raise QUOTA_EXCEEDED while there is enough to do."""
+    def check(self, tenant: str) -> None:
+        """Raise QUOTA_EXCEEDED while there is enough to do for a tenant."""
         bounds = self.capacity
         for name, what, most, now in (
             ("running_turns", "turns run here", bounds.running_turns, self.running()),
             ("queued_commits", "commits wait here", bounds.queued_commits, self.queued()),
             ("lag_seconds", "s is how late the event loop is here", bounds.lag_seconds, self._lag),
         ):
-            if most and now >= most:
+            if most and now >= most and not (name == "running_turns" and self._has_a_share_left(tenant, now)):
                 self.observer.quota_refused(f"capacity.{name}")
                 raise _full(name, f"{now:.3g} {what}, and {most:g} are enough", most)
+
+    def _has_a_share_left(self, tenant: str, running: float) -> bool:
+        """Tell whether a tenant may begin a turn although others have taken all there are."""
+        most, tenants = self.capacity.running_turns, self.tenants()
+        weights = sum(self.weights.get(one, 1) for one in {tenant, *tenants})
+        share = most * self.weights.get(tenant, 1) / weights
+        return tenants.get(tenant, 0) < share and running < most * _BEYOND
 
 
 def _full(name: str, why: str, most: float) -> CallerError:

@@ -126,7 +126,7 @@ class Replica:
         if not frame.HasField("user_message") or frame.user_message.question_id:
             return
         try:
-            self.admission.check()
+            self.admission.check(who.tenant)
             await self.quotas.turn(who)
         except CallerError:
             if await self.services.log.frame(session_id, frame.frame_id) is None:

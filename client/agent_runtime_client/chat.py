@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from agent_runtime import v1
 from agent_runtime_client.attachment import Attachment
@@ -11,7 +11,7 @@ from agent_runtime_client.calls import Calls, Stop
 from agent_runtime_client.channels import Channels
 from agent_runtime_client.chat_side import ChatSide
 from agent_runtime_client.decisions import decision_on
-from agent_runtime_client.errors import CallFailed, ClientError, Rejected, Superseded
+from agent_runtime_client.errors import CallFailed, ClientError, Rejected, Superseded, Unreachable
 from agent_runtime_client.mailbox import Mailbox
 from agent_runtime_client.position import Position
 from agent_runtime_client.records import Records, new_frame_id
@@ -19,6 +19,8 @@ from agent_runtime_client.tasks import Tasks
 from agent_runtime_client.timing import Timing
 from agent_runtime_client.tools.executor import ToolExecutor
 from agent_runtime_client.updates import ChatUpdate, Event
+
+_AWAY_SECONDS: Final = 1.0  # until a server that is not there is tried again
 
 SubmitFrame = Callable[[v1.SubmitFrameRequest], Awaitable[v1.SubmitFrameResponse]]
 
@@ -188,10 +190,18 @@ class Chat:
         try:
             return (await self._submit_frame(request)).frame_ack
         except CallFailed as error:
-            raise Rejected(
-                v1.Error(code=error.problem.code.value[0], reason=error.reason, message=str(error))
-            ) from error
+            raise Rejected(_refusal(error)) from error
 
     def _report(self, progress: v1.ToolProgress) -> None:
         self._mailbox.offer(progress)
         self._attachment.offer(v1.ChatRequest(tool_progress=progress))
+
+
+def _refusal(error: CallFailed) -> v1.Error:
+    """Say a failed call as the refusal of a frame; one that may be taken later keeps its delay."""
+    problem = error.problem
+    refusal = v1.Error(code=problem.code.value[0], reason=error.reason, message=str(error))
+    delay = _AWAY_SECONDS if problem.retry_delay is None and isinstance(error, Unreachable) else problem.retry_delay
+    if delay is not None:
+        refusal.retry_delay.FromNanoseconds(int(delay * 1e9))
+    return refusal

@@ -1,5 +1,6 @@
 """The client: unary calls, feeds, and the way to a chat or a review."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -23,9 +24,10 @@ from agent_runtime_client.chat import Chat
 from agent_runtime_client.chat_side import ChatOptions, ChatSide
 from agent_runtime_client.credentials import Metadata, Token
 from agent_runtime_client.decisions import decision_on
-from agent_runtime_client.errors import NotAllowed, Unreachable, call_failed
+from agent_runtime_client.errors import CallFailed, NotAllowed, Unreachable, call_failed
 from agent_runtime_client.journal import Journal
 from agent_runtime_client.mailbox import Mailbox
+from agent_runtime_client.patience import CallPatience
 from agent_runtime_client.position import Position
 from agent_runtime_client.records import MemoryRecords, new_frame_id
 from agent_runtime_client.review import Review, ReviewSide, ReviewUpdate
@@ -218,7 +220,7 @@ class Client:
     async def health(self, service: str = "") -> str:
         """Return the health of a service by its name, such as `SERVING`."""
         request = health_pb2.HealthCheckRequest(service=service)
-        answer = await self._call(_health_check, request)
+        answer = await self._call_now(_health_check, request)
         return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
 
     def chat(
@@ -278,7 +280,23 @@ class Client:
         method: Callable[[grpc.aio.Channel], "grpc.aio.UnaryUnaryMultiCallable[_Request, _Answer]"],
         request: _Request,
     ) -> _Answer:
-        """Make a unary call; once more on a new connection or with a fresh token, as each may be repeated safely."""
+        """Make a unary call; again while the server says that it may be taken soon, as each may be repeated safely."""
+        patience = CallPatience(self._timing)
+        while True:
+            try:
+                return await self._call_now(method, request)
+            except CallFailed as error:
+                delay = patience.delay(error.problem)
+                if delay is None:
+                    raise
+            await asyncio.sleep(delay)
+
+    async def _call_now(
+        self,
+        method: Callable[[grpc.aio.Channel], "grpc.aio.UnaryUnaryMultiCallable[_Request, _Answer]"],
+        request: _Request,
+    ) -> _Answer:
+        """Make a unary call; once more on a new connection or with a fresh token."""
         try:
             return await self._attempt(method, request)
         except Unreachable as error:

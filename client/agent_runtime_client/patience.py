@@ -4,11 +4,15 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+import grpc
+
 from agent_runtime import v1
+from agent_runtime_client.status import Problem
 from agent_runtime_client.timing import Backoff, Timing
 
 _UNAVAILABLE: Final = 14
 _QUOTA: Final = "QUOTA_EXCEEDED"
+_NOT_NOW: Final = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
 
 
 class Patience:
@@ -38,6 +42,24 @@ class Patience:
         self._since.pop(frame_id, None)
         if not self._since:
             self._backoff.reset()
+
+
+class CallPatience:
+    """Says when to make one refused unary call again, and when enough is enough."""
+
+    def __init__(self, timing: Timing, now: Callable[[], float] = time.monotonic) -> None:
+        self._end = now() + timing.refused_call_seconds
+        self._backoff = Backoff(timing)
+        self._now = now
+
+    def delay(self, problem: Problem) -> float | None:
+        """Return after how many seconds to make the call again, None when its failure is final."""
+        asked = problem.retry_delay
+        if asked is None or problem.code not in _NOT_NOW:
+            return None
+        quota = problem.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        wait = asked if quota else max(asked, self._backoff.next_delay())
+        return wait if self._now() + wait <= self._end else None
 
 
 def is_quota(error: v1.Error) -> bool:

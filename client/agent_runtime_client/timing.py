@@ -23,6 +23,8 @@ class Timing:
     refused_seconds: float = 180.0
     """Longest time to send a frame again and again that the server does not take now: for a dependency is away, or a
     quota used up."""
+    refused_call_seconds: float = 30.0
+    """Longest time to make a unary call again and again that is refused so; it fails at once when it takes longer."""
     close_seconds: float = 2.0
     """Longest wait at close for results of stopped tools to be confirmed."""
 

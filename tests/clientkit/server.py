@@ -186,6 +186,8 @@ class _Chat(chat_service_pb2_grpc.ChatServiceServicer):
 
     async def SubmitFrame(self, request: v1.SubmitFrameRequest, context: Any) -> v1.SubmitFrameResponse:  # noqa: N802
         self._kit.submitted.append(request)
+        if self._kit.refusals:
+            await context.abort_with_status(self._kit.refusals.pop(0))
         ack = v1.FrameAck(frame_id=request.frame.frame_id, outcome=v1.FrameAck.OUTCOME_ACCEPTED)
         return v1.SubmitFrameResponse(frame_ack=ack)
 

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from agent_runtime import v1
-from agent_runtime_client import CaughtUp, Client, Event, Journal, LocalTools, Superseded
+from agent_runtime_client import CaughtUp, Client, Event, Journal, LocalTools, Superseded, Timing
 from clientkit.events import TURN, call, cancel_requested, completed, dispatched, event, started
 from clientkit.server import ChatStream, ScriptedServer, status, take, until
 
@@ -247,6 +247,27 @@ async def test_another_executor_ends_the_chat_but_its_own_call_is_delivered(
     assert (request.session_id, request.client_id) == ("s1", "me")
     assert request.frame.tool_result.call_id == "c1"
     assert server.chats.empty()
+
+
+async def test_a_call_of_a_superseded_chat_is_delivered_as_soon_as_the_server_takes_it(
+    server: ScriptedServer,
+) -> None:
+    tools = Recorder(hold=True)
+    impatient = Timing(backoff_first=0.01, backoff_most=0.05, close_seconds=0.3, refused_call_seconds=0)
+    async with Client(server.target, timing=impatient) as client, client.chat("s1", executor=tools) as chat:
+        stream = await server.chat()
+        await stream.welcome()
+        await stream.events(dispatched(1, call("c1")))
+        await begin(stream, "c1", 2)
+        await until(lambda: tools.runs == ["c1"])
+        stream.end(status(grpc.StatusCode.ABORTED, "ATTACHMENT_SUPERSEDED"))
+        with pytest.raises(Superseded):
+            async for _ in chat:
+                pass
+        server.refusals += [status(grpc.StatusCode.UNAVAILABLE, "DEPENDENCY_UNAVAILABLE", retry_delay=0.01)] * 2
+        tools.go.set()
+        await until(lambda: len(server.submitted) == 3)
+    assert len({request.frame.frame_id for request in server.submitted}) == 1
 
 
 async def test_a_newer_executor_is_noticed_also_when_the_status_is_lost(server: ScriptedServer, client: Client) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from structlog.testing import capture_logs
 
 from agent_runtime import v1
 from agent_runtime_server.core.errors import ModelBrokeOff, ModelUnavailable
@@ -11,10 +12,12 @@ from agent_runtime_server.engine import settle
 from agent_runtime_server.engine.feed import Item, Wanted
 from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.session import Session
+from agent_runtime_server.engine.turn import State
 from agent_runtime_server.stores.base import StoredEvent
 from enginekit.model import Answer
 from enginekit.replica import OFTEN, Replica, kinds, log, replica, until
 from enginekit.stores import TENANT
+from enginekit.turns import until_true
 
 DOWN = ModelUnavailable("no answer")
 
@@ -73,6 +76,27 @@ async def test_it_goes_on_when_a_model_is_back(here: Replica, parked: Session) -
         while await rows(here):
             here.model.come_back()
             await asyncio.sleep(0.05)
+
+
+async def test_one_that_cannot_be_resumed_keeps_no_other_waiting(
+    here: Replica, parked: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = await here.new_session()
+    here.model.then(DOWN)
+    await here.say(broken)
+    await until(broken, "turn_parked")
+    load = Session.load
+
+    async def failing(session: Session) -> State:
+        if session is broken:
+            raise ValueError("a bug")
+        return await load(session)
+
+    monkeypatch.setattr(Session, "load", failing)
+    with capture_logs() as logs:
+        here.model.come_back()
+        assert (await until(parked, "turn_finished")).turn_finished.state == v1.TURN_STATE_COMPLETED
+        await until_true(lambda: any(entry["event"] == "a parked turn cannot be resumed" for entry in logs))
 
 
 async def test_another_replica_takes_it_up_after_a_crash(database_url: str) -> None:

@@ -55,15 +55,23 @@ class Parking:
         if not room:
             return
         settled: dict[str, int] = {}
-        for session_id in await self._turns.look(min(room, _MOST_AT_ONCE)):
-            try:
-                settled |= await self._try(session_id)
-            except StoreUnavailable:
-                raise
-            except Exception:  # noqa: BLE001 - one that cannot be loaded must not keep the others waiting
-                _log.exception("a parked turn cannot be resumed", session_id=session_id)
+        away: list[StoreUnavailable] = []
+        async with asyncio.TaskGroup() as tasks:  # at once, so that their commits go together
+            for session_id in await self._turns.look(min(room, _MOST_AT_ONCE)):
+                tasks.create_task(self._resume(session_id, settled, away), name=f"resume {session_id}")
         if settled:
             await self._turns.forget(settled)
+        if away:
+            raise away[0]
+
+    async def _resume(self, session_id: str, settled: dict[str, int], away: list[StoreUnavailable]) -> None:
+        """Resume one turn if it can go on, and note what came of it."""
+        try:
+            settled |= await self._try(session_id)
+        except StoreUnavailable as error:
+            away.append(error)
+        except Exception:  # noqa: BLE001 - one that cannot be loaded must not keep the others waiting
+            _log.exception("a parked turn cannot be resumed", session_id=session_id)
 
     def _room(self) -> int:
         """Return how many turns may go on at most, whichever model they want."""

@@ -36,7 +36,7 @@ class Permit:
 
 
 class Breaker:
-    """Lets calls through or turns them away; `keep` must be called every second."""
+    """Lets calls through or turns them away; `keep` must be called every second, and when a probe is due."""
 
     def __init__(
         self,
@@ -78,6 +78,13 @@ class Breaker:
         if self.circuit.phase is Phase.HALF_OPEN:
             return self.circuit.room(self._rules)
         return int(self._now() >= self.circuit.until)
+
+    @property
+    def probe_in(self) -> float | None:
+        """Seconds until an open circuit may be probed, None while it is not open."""
+        if self.circuit.phase is not Phase.OPEN:
+            return None
+        return max(0.0, (self.circuit.probe_at - self._now()) / 1000)
 
     def succeeded(self, permit: Permit) -> None:
         """Note that a call works; it is reported in time."""

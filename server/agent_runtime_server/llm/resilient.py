@@ -28,6 +28,7 @@ _PLAIN: Final = Profile()
 _LETTERS: Final = 4000  # of a request that weigh as much as a call does at least
 _HEAVIEST: Final = 64
 _KEEP_SECONDS: Final = 1.0
+_SOON_SECONDS: Final = 0.25  # when one that is due is being made, or is for another replica to make
 _PATIENCE_WITH_OTHERS: Final = 5.0  # seconds to wait for a model while there is another one to ask
 
 
@@ -202,9 +203,10 @@ class Resilient:
                 await self._pause()
 
     async def _pause(self) -> None:
-        """Wait a second, or less when something is to be reported."""
+        """Wait a second, or less when something is to be reported or a probe is due before."""
+        due = [wait for line in self._lines.values() if (wait := line.breaker.probe_in) is not None]
         try:
-            async with asyncio.timeout(_KEEP_SECONDS):
+            async with asyncio.timeout(min([_KEEP_SECONDS, *(max(wait, _SOON_SECONDS) for wait in due)])):
                 await self._wake.wait()
         except TimeoutError:
             pass

@@ -112,6 +112,18 @@ async def test_one_probe_for_all_replicas_lets_one_call_through_early() -> None:
     assert bench.other.room() == 2
 
 
+async def test_it_says_when_a_probe_is_due() -> None:
+    bench = Bench()
+    due = [bench.one.probe_in]
+    await bench.fail()
+    for seconds in (2, 10):
+        bench.wait(seconds)
+        due.append(bench.one.probe_in)
+    await bench.keep()
+    due.append(bench.one.probe_in)
+    assert due == [None, 3, 0, None]
+
+
 async def test_a_probe_that_fails_leaves_it_open() -> None:
     bench = Bench()
     await bench.fail()

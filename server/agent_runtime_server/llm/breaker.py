@@ -1,5 +1,8 @@
 """The circuit breaker of one model at one endpoint: the shared circuit as this replica knows it.
 
+An answer takes seconds, so one that ends well may have begun before others failed, and says nothing of now: while calls
+fail, successes count as soon as the endpoint has begun an answer since.
+
 While the circuit is closed a call costs no round trip: it is let through on what is known here, successes are reported
 together every second, and only failures at once. Without Redis the replica goes on with the circuit it knew last.
 """
@@ -33,6 +36,7 @@ class Permit:
 
     epoch: int
     trial: str = ""
+    failures: int = 0  # seen here before it was let through
 
 
 class Breaker:
@@ -58,17 +62,19 @@ class Breaker:
         self._clock = clock
         self._ahead = 0  # milliseconds by which the shared clock is ahead of ours
         self._good = 0  # successes not reported yet
+        self._failures = 0  # seen here
+        self._heard = True  # whether an answer has begun since the last of them
         self._late: list[Report] = []
 
     async def admit(self) -> Permit:
         """Return a permit; raise CircuitOpen when the call must not be made."""
         circuit = self.circuit
         if circuit.phase is Phase.CLOSED:
-            return Permit(circuit.epoch)
+            return Permit(circuit.epoch, "", self._failures)
         if circuit.phase is Phase.HALF_OPEN or self._now() >= circuit.until:
             trial = new_id("trial")
             if await self._step(Admit(trial)):
-                return Permit(self.circuit.epoch, trial if trial in self.circuit.trials else "")
+                return Permit(self.circuit.epoch, trial if trial in self.circuit.trials else "", self._failures)
         raise CircuitOpen(f"{self.model} has failed and is left alone for a while", kind="circuit_open")
 
     def room(self) -> int:
@@ -86,12 +92,19 @@ class Breaker:
             return None
         return max(0.0, (self.circuit.probe_at - self._now()) / 1000)
 
+    def began(self, permit: Permit) -> None:
+        """Note that an answer begins."""
+        self._heard = True
+        if permit.trial:
+            self.succeeded(permit)
+
     def succeeded(self, permit: Permit) -> None:
         """Note that a call works; it is reported in time."""
         if permit.trial:
             self._report_soon(Report(permit.epoch, permit.trial, good=1))
         elif permit.epoch == self.circuit.epoch:
             self._good += 1
+            self._heard = self._heard or permit.failures == self._failures
 
     def gave_up(self, permit: Permit) -> None:
         """Note that nobody waits for a call any more."""
@@ -101,13 +114,17 @@ class Breaker:
     async def failed(self, permit: Permit) -> None:
         """Report a call that failed."""
         if permit.epoch == self.circuit.epoch:
-            await self._step(Report(permit.epoch, permit.trial, good=self._taken_good(), bad=1))
+            good = self._taken_good()
+            self._failures, self._heard = self._failures + 1, False
+            await self._step(Report(permit.epoch, permit.trial, good=good, bad=1))
 
     def _report_soon(self, report: Report) -> None:
         self._late.append(report)
         self._changed(self)
 
     def _taken_good(self) -> int:
+        if self.circuit.failures and not self._heard:
+            return 0
         good, self._good = self._good, 0
         return good
 
@@ -134,6 +151,7 @@ class Breaker:
         if answer is None:
             answer = self.circuit.apply(self._rules, operation, self._now())
         if self.circuit.phase is not before:
+            self._good = 0
             self._tell()
         return answer
 

@@ -34,7 +34,7 @@ class Shown:
         if self.first is not None:
             breaker, permit = self.first
             self.first = None
-            breaker.succeeded(permit)
+            breaker.began(permit)
         if self._sink is not None:
             self.begun = True
             self._sink(deltas)
@@ -60,7 +60,7 @@ class Line:
         """Make one call, if the circuit lets it through."""
         permit = await self.breaker.admit()
         self.allowance.earn()
-        shown.first = (self.breaker, permit) if permit.trial else None
+        shown.first = (self.breaker, permit)
         started, status = monotonic(), "cancelled"
         try:
             answer = await self.endpoint.answer(request, shown)

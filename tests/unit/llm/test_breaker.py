@@ -96,6 +96,37 @@ async def test_what_one_replica_finds_out_holds_for_the_others() -> None:
             await breaker.admit()
 
 
+async def test_answers_that_began_before_others_failed_do_not_hide_that_they_fail() -> None:
+    bench = Bench()
+    under_way = [await bench.one.admit() for _ in range(5)]
+    for permit in under_way:
+        await bench.one.failed(await bench.one.admit())
+        bench.one.succeeded(permit)
+    assert await phase(bench.one) is Phase.OPEN
+
+
+@pytest.mark.parametrize("seen_to_begin", [True, False])
+async def test_an_answer_since_shows_that_not_all_fail(seen_to_begin: bool) -> None:
+    bench = Bench()
+    for _ in range(8):
+        await bench.one.failed(await bench.one.admit())
+        permit = await bench.one.admit()
+        if seen_to_begin:
+            bench.one.began(permit)
+        bench.one.succeeded(permit)
+    assert await phase(bench.one) is Phase.CLOSED
+    assert bench.shared.circuit.failures == 1
+
+
+async def test_answers_that_all_break_off_open_it_although_they_began() -> None:
+    bench = Bench()
+    for _ in range(5):
+        permit = await bench.one.admit()
+        bench.one.began(permit)
+        await bench.one.failed(permit)
+    assert await phase(bench.one) is Phase.OPEN
+
+
 async def test_one_probe_for_all_replicas_lets_one_call_through_early() -> None:
     bench = Bench()
     await bench.fail()

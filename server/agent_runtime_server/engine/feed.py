@@ -8,7 +8,6 @@ is still being written comes as one replacing delta.
 import asyncio
 import random
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
@@ -16,6 +15,7 @@ from typing import Final, Protocol
 from agent_runtime import v1
 from agent_runtime_server.core import clock
 from agent_runtime_server.core.errors import ServiceError, StoreUnavailable
+from agent_runtime_server.engine.bell import Bell
 from agent_runtime_server.engine.position import compacted
 from agent_runtime_server.engine.watch import Watch
 from agent_runtime_server.stores.base import StoredEvent
@@ -91,7 +91,7 @@ class Feed:
         self.opened = self.last_sent = self.last_received = time.monotonic()
         self.share_of_age = random.uniform(0.9, 1)  # noqa: S311 - so that streams do not all come back at once
         self.told_to_leave = False
-        self.due = 0.0  # when somebody has to look after it; may be too early
+        self.due = -1  # the slot of its watch in which somebody has to look after it
         self.watch: Watch | None = None  # who does
         self._pings: tuple[int, ...] = ()
         self._source = source
@@ -102,12 +102,11 @@ class Feed:
         self._live = False
         self._caught_up = False
         self._half_closed = False
-        self._queue: deque[Item] = deque()
+        self._queue: list[Item] = []  # a deque would be 15 times as large while it is empty, which it mostly is
         self._queued_bytes = 0
-        self._controls: deque[Control] = deque()
-        self._wake = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
+        self._controls: list[Control] = []
+        self._wake = Bell()
+        self._room = Bell()
         self._end: ServiceError | None = None
 
     def offer(self, items: Iterable[Item]) -> None:
@@ -117,7 +116,7 @@ class Feed:
                 self._enqueue(item)
             if len(self._queue) > _MOST_ITEMS or self._queued_bytes > _MOST_BYTES:
                 self._fall_behind()
-        self._wake.set()
+        self._wake.ring()
 
     def _enqueue(self, item: Item) -> None:
         if isinstance(item, StoredEvent):
@@ -136,23 +135,28 @@ class Feed:
     def catch_up(self) -> None:
         """Read the log for what the session could not hand over."""
         self._fall_behind()
-        self._wake.set()
+        self._wake.ring()
 
     def answer(self, control: Control) -> None:
         """Send a control frame behind the events that are out already; never dropped."""
         self._controls.append(control)
-        if len(self._controls) >= _MOST_CONTROLS:
-            self._room.clear()
-        self._wake.set()
+        self._wake.ring()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the reader must take answers before there is room for more."""
+        return len(self._controls) >= _MOST_CONTROLS
 
     async def room(self) -> None:
-        """Wait until the reader has taken enough answers for more; who takes frames waits here before the next one."""
-        await self._room.wait()
+        """Wait while it is crowded; who takes frames waits here before the next one."""
+        while self.crowded:
+            self._room.silence()
+            await self._room.wait()
 
     def acknowledge(self, seq: int) -> None:
         """Note that the reader has processed events up to `seq`."""
         self._acked_seq = max(self._acked_seq, seq)
-        self._wake.set()
+        self._wake.ring()
 
     @property
     def half_closed(self) -> bool:
@@ -165,16 +169,16 @@ class Feed:
         self.reads = False
         self._wanted = replace(self._wanted, most_unacked=0)
         self._answer_pings()
-        self._wake.set()
+        self._wake.ring()
 
     def end(self, error: ServiceError) -> None:
         """End the stream with an error, at once."""
         self._end = self._end or error
-        self._wake.set()
+        self._wake.ring()
 
     async def __aiter__(self) -> AsyncIterator[Item]:
         while True:
-            self._wake.clear()
+            self._wake.silence()
             self._check_end()
             sent = False
             if not self._live:
@@ -208,7 +212,7 @@ class Feed:
     def _next(self) -> Item | None:
         """Return what can be sent now: what is queued, then control frames; an ack as soon as its event is out."""
         while self._live and self._queue and not self._acks_first() and not self._holds_back(self._queue[0]):
-            item = self._queue.popleft()
+            item = self._queue.pop(0)
             if not self._queue:
                 self._queued_bytes = 0
             elif isinstance(item, StoredEvent):
@@ -220,12 +224,11 @@ class Feed:
                 return item
             if item.seq > self._sent_seq:
                 self._fall_behind()
-                self._wake.set()
+                self._wake.ring()
         if not self._controls:
             return None
-        control = self._controls.popleft()
-        if len(self._controls) < _MOST_CONTROLS:
-            self._room.set()
+        control = self._controls.pop(0)
+        self._room.ring()
         return control
 
     def _acks_first(self) -> bool:
@@ -251,7 +254,7 @@ class Feed:
                 page = await self._read(self._sent_seq, limit)
             except StoreUnavailable:  # the stream stays, and looks again; not at the moment at which all others do
                 delay = random.uniform(*_RETRY_SECONDS)  # noqa: S311 - as said
-                asyncio.get_running_loop().call_later(delay, self._wake.set)
+                asyncio.get_running_loop().call_later(delay, self._wake.ring)
                 return
         if page and page[0].seq != self._sent_seq + 1:  # compaction has overtaken this reader
             raise compacted(page[0].seq, self._source.head_seq)

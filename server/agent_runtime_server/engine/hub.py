@@ -23,6 +23,7 @@ from agent_runtime_server.engine.draft import Draft
 from agent_runtime_server.engine.feed import Feed
 from agent_runtime_server.engine.parking import Parking
 from agent_runtime_server.engine.relay import RUNNABLE
+from agent_runtime_server.engine.roll import Roll
 from agent_runtime_server.engine.runner import Runner
 from agent_runtime_server.engine.session import Session
 from agent_runtime_server.engine.turn import State, TakeStep, next_effect
@@ -57,7 +58,7 @@ class Hub:
         self._timing = timing
         self._sessions: dict[str, Session] = {}
         self._alive: WeakValueDictionary[str, Session] = WeakValueDictionary()  # also dropped ones that somebody uses
-        self._followed: set[Session] = set()  # those with feeds
+        self.roll = Roll()
         self._watch = Watch()
         self._crowded = 0  # sessions at which it is time to look for idle ones
         self._running: dict[str, tuple[Runner, asyncio.Task[None]]] = {}
@@ -80,7 +81,7 @@ class Hub:
                 tenant,
                 self._performer.services,
                 self._start,
-                self._followed,
+                roll=self.roll,
                 watch=self._watch,
                 foresee=self._foresee,
             )
@@ -103,10 +104,6 @@ class Hub:
         for session in idle[: max(0, len(idle) - _MOST_IDLE_SESSIONS)]:
             del self._sessions[session.session_id]
         self._crowded = len(self._sessions) + _MOST_IDLE_SESSIONS // 8
-
-    def alive(self) -> list[Session]:
-        """Return every session that somebody uses or that is kept at hand."""
-        return list(self._alive.values())
 
     @property
     def loaded_sessions(self) -> int:
@@ -262,7 +259,7 @@ class Hub:
         now, connected = time.monotonic(), self._performer.services.bus.connected
         everyone = now - self._looked_at_all >= self._timing.heartbeat_seconds or not (connected and self._woken)
         self._woken = connected
-        looked_at = {one for one in self._followed if everyone or one.busy}
+        looked_at = set(self.roll.followed if everyone else self.roll.busy)
         looked_at.update(self._alive[session_id] for session_id in self._running if session_id in self._alive)
         if everyone:
             self._looked_at_all = now
@@ -369,13 +366,13 @@ class Hub:
 
     def end_feeds(self, error: ServiceError) -> None:
         """End every stream."""
-        for session in self._followed:
+        for session in self.roll.followed:
             for feed in session.feeds:
                 feed.end(error)
 
     def say(self, farewell: Callable[[], v1.GoAway]) -> None:
         """Tell every stream that it ends soon, each in its own words."""
-        for session in self._followed:
+        for session in self.roll.followed:
             for feed in session.feeds:
                 feed.answer(farewell())
 

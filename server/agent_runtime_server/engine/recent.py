@@ -1,6 +1,5 @@
 """The latest events of a session, kept at hand for its readers."""
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -14,7 +13,7 @@ class Recent:
     """The end of a log, bounded in number and size."""
 
     def __init__(self) -> None:
-        self._events: deque[StoredEvent] = deque()
+        self._events: list[StoredEvent] = []
         self._bytes = 0
 
     def add(self, events: Iterable[StoredEvent]) -> None:
@@ -23,7 +22,7 @@ class Recent:
             self._events.append(event)
             self._bytes += len(event.payload)
         while len(self._events) > _MOST_EVENTS or self._bytes > _MOST_BYTES:
-            self._bytes -= len(self._events.popleft().payload)
+            self._bytes -= len(self._events.pop(0).payload)
 
     @property
     def bytes(self) -> int:

@@ -82,7 +82,7 @@ class Keeper:
 
     async def keep_snapshots(self) -> None:
         """Save the state of sessions that have grown, one after the other, so that commits are not held up."""
-        for session in self._hub.alive():
+        for session in self._hub.roll.take_grown():
             if session.unsaved >= SNAPSHOT_EVENTS:
                 await self._attempt(partial(self._keep_snapshot, session))
 

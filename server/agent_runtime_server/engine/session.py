@@ -24,6 +24,7 @@ from agent_runtime_server.engine.notices import HeldUp
 from agent_runtime_server.engine.position import not_found
 from agent_runtime_server.engine.recent import Recent
 from agent_runtime_server.engine.relay import Alone, Relay
+from agent_runtime_server.engine.roll import Roll
 from agent_runtime_server.engine.settle import settle
 from agent_runtime_server.engine.snapshot import pack
 from agent_runtime_server.engine.turn import FOLD_VERSION, Effect, State, apply, next_effect
@@ -88,8 +89,8 @@ class Session:
         tenant: str,
         services: Services,
         on_runnable: Callable[["Session"], None],
-        followed: "set[Session] | None" = None,
         *,
+        roll: Roll | None = None,
         watch: Watch | None = None,
         foresee: "Callable[[Session, State], Asking | None] | None" = None,
     ) -> None:
@@ -97,7 +98,7 @@ class Session:
         self.tenant = tenant
         self.lease_epoch: int | None = None  # of the lease this replica holds
         self.feeds: set[Feed] = set()
-        self._followed = set() if followed is None else followed  # sessions with feeds
+        self._roll = roll or Roll()
         self._watch = watch or Watch()
         self._writing: Writing | None = None
         self._held_up = HeldUp()
@@ -185,7 +186,7 @@ class Session:
 
         feed = Feed(self, read, wanted)
         self.feeds.add(feed)
-        self._followed.add(self)
+        self._roll.follow(self)
         feed.watch = self._watch
         self._watch.look_after(feed, 0)
         self._relay.read()
@@ -205,7 +206,7 @@ class Session:
         feed.watch = None
         self._watch.forget(feed)
         if not self.feeds:
-            self._followed.discard(self)
+            self._roll.follow(self)
             self._relay.read_no_more()
 
     # -- what other replicas tell -----------------------------------------------------------------------------------
@@ -266,7 +267,7 @@ class Session:
             self.removed()
             raise not_found(self.session_id)
         loaded, state = found
-        self._unsaved = loaded.row.session.head_seq - state.head_seq
+        self._grew(loaded.row.session.head_seq - state.head_seq)
         async for page in fold(log, self.tenant, loaded, state):
             self._show(state.head_seq, page)
         self.oldest_seq = loaded.row.session.oldest_seq
@@ -288,6 +289,10 @@ class Session:
     def unsaved(self) -> int:
         """Number of events to be folded behind the latest snapshot, as far as this replica has added them."""
         return self._unsaved
+
+    def _grew(self, unsaved: int) -> None:
+        self._unsaved = unsaved
+        self._roll.grown.add(self)
 
     async def refresh(self) -> None:
         """Fold what others have committed; for who decides by the state without committing anything itself."""
@@ -329,6 +334,8 @@ class Session:
     def _publish(self, state: State, events: Sequence[StoredEvent]) -> None:
         """Show committed events to every feed, and the state that they leave to the runner."""
         self._turn_state = state.turn.state if state.turn is not None else v1.TURN_STATE_UNSPECIFIED
+        if self.feeds:
+            self._roll.follow(self)
         self._show(state.head_seq, events)
         if state.executor != self._executor:
             self._end_former_executors(state)
@@ -451,7 +458,7 @@ class Session:
             self._forget()
             return None
         self.lease_epoch = appended.lease_epoch if appended.lease_mine else None
-        self._unsaved += len(append.events)
+        self._grew(self._unsaved + len(append.events))
         self._publish(state, append.events)
         self._services.committed(append.events)
         self._relay.grew(state.head_seq)

@@ -128,7 +128,8 @@ class ChatService:
             async for request in requests:
                 feed.last_received = time.monotonic()
                 await self._take(request, attachment)
-                await feed.room()
+                if feed.crowded:
+                    await feed.room()
             feed.half_close()
         except ServiceError as error:
             feed.end(error)

@@ -46,8 +46,8 @@ class OpenStream:
     caller: Principal = LOCAL
     connection: str = ""
     warned: bool = False
-    ages: bool = False
-    """Whether its age is looked after here; feeds of a session are aged where the session is."""
+    aging: "set[OpenStream] | None" = None
+    """Where it stands when its age is looked after here; feeds of a session are aged where the session is."""
     opened: float = field(default_factory=time.monotonic)
     share_of_age: float = field(default_factory=lambda: random.uniform(0.9, 1))  # noqa: S311 - no secret
     told_to_leave: bool = False
@@ -57,7 +57,9 @@ class OpenStream:
 
     def on_end(self, say: Say, end: End, *, ages: bool = False) -> None:
         """Call these when the stream has to end soon, and when it has to end."""
-        self._say, self._end, self.ages = say, end, ages
+        self._say, self._end = say, end
+        if ages and self.aging is not None:
+            self.aging.add(self)
         if self._error is not None:
             end(self._error)
 
@@ -92,6 +94,8 @@ class Streams:
     clock: Callable[[], float] = time.time
     age_seconds: float = 3300
     _open: set[OpenStream] = field(default_factory=set)
+    _expiring: set[OpenStream] = field(default_factory=set)
+    _aging: set[OpenStream] = field(default_factory=set)
     _by_caller: Counter[tuple[str, str]] = field(default_factory=Counter)
     _by_connection: Counter[str] = field(default_factory=Counter)
 
@@ -105,14 +109,17 @@ class Streams:
         self._refuse(self.limits.total, len(self._open), "this replica holds")
         self._refuse(self.limits.per_caller, self._by_caller[holder], "these credentials hold")
         self._refuse(self.limits.per_connection, self._by_connection[connection], "this connection holds")
-        stream = OpenStream(caller, connection)
+        stream = OpenStream(caller, connection, aging=self._aging)
         self._open.add(stream)
+        if caller.expires is not None:
+            self._expiring.add(stream)
         self._by_caller[holder] += 1
         self._by_connection[connection] += 1
         try:
             yield stream
         finally:
-            self._open.discard(stream)
+            for streams in (self._open, self._expiring, self._aging):
+                streams.discard(stream)
             _count_down(self._by_caller, holder)
             _count_down(self._by_connection, connection)
 
@@ -139,8 +146,8 @@ class Streams:
     def expire(self) -> None:
         """Warn the streams whose credentials are about to expire, end those whose have."""
         now = self.clock()
-        for stream in [one for one in self._open if one.caller.expires is not None]:
-            assert stream.caller.expires is not None, "as was asked for"
+        for stream in [*self._expiring]:
+            assert stream.caller.expires is not None, "else it would not stand there"
             left = stream.caller.expires - now
             if left <= 0:
                 stream.end(expired())
@@ -149,7 +156,7 @@ class Streams:
 
     def age(self, now: float) -> None:
         """Tell old streams to come back, and end those that have not."""
-        for stream in [one for one in self._open if one.ages]:
+        for stream in [*self._aging]:
             left = stream.opened + self.age_seconds * stream.share_of_age - now
             if left <= 0:
                 message = "the stream reached its greatest age; open another"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from agent_runtime import v1
 from agent_runtime_server.core.errors import CallerError, ServiceError, StoreUnavailable
 from agent_runtime_server.engine.feed import Feed, Item, Wanted, heartbeat
+from agent_runtime_server.engine.watch import Watch
 from agent_runtime_server.stores.base import StoredEvent
 from enginekit.turns import turns
 
@@ -288,7 +289,7 @@ async def test_who_asks_waits_while_its_reader_takes_no_answers() -> None:
     feed = Log().feed()
     async with reading(feed) as reader, asyncio.TaskGroup() as group:
         await feed.room()
-        while feed._room.is_set():
+        while not feed.crowded:
             feed.answer(v1.FrameAck())
         waiting = group.create_task(feed.room())
         await turns()
@@ -414,6 +415,7 @@ def test_a_heartbeat_may_answer_a_ping() -> None:
 
 async def test_pings_are_answered_with_the_next_beat_or_when_there_are_many() -> None:
     feed = Log(3).feed()
+    feed.watch = Watch()
 
     def nonces() -> list[int]:
         return [item.ping_nonce for item in reader.items if isinstance(item, v1.Heartbeat)]
@@ -423,7 +425,7 @@ async def test_pings_are_answered_with_the_next_beat_or_when_there_are_many() ->
         feed.pinged(2)
         await reader.read()
         assert nonces() == []
-        assert feed.due == 0, "somebody has to look after it"
+        assert feed.watch.take(0) == [feed], "somebody has to look after it"
         feed.beat(15)
         feed.beat(15)
         await reader.read()

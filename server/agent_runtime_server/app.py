@@ -33,6 +33,7 @@ from agent_runtime_server.llm.base import Models
 from agent_runtime_server.llm.resilient import Resilient
 from agent_runtime_server.rpc.admission import Admission, Capacity
 from agent_runtime_server.rpc.agents import AgentService
+from agent_runtime_server.rpc.aio_server import AioServer
 from agent_runtime_server.rpc.chat import ChatService
 from agent_runtime_server.rpc.drain import drain
 from agent_runtime_server.rpc.events import EventService
@@ -381,7 +382,7 @@ def _server(
     model: Resilient,
     ledger: Ledger,
 ) -> grpc.aio.Server:
-    server = grpc.aio.server(options=options(settings, shares_port=place.is_worker))
+    server = AioServer(options(settings, shares_port=place.is_worker))
     services = _services(replica, dependencies, model, ledger)
     ours = [handlers(name, service, gate=gate) for name, service in services.items()]
     reflection = Reflection((*SERVICES, "grpc.health.v1.Health"))

@@ -12,10 +12,12 @@ from agent_runtime import v1
 from badinput import frames, unary
 from badinput.case import Case, refused
 from badinput.world import Answer, World, build
+from fuzzkit import http2
 from servicekit.process import ServerProcess, serving
 from servicekit.service import Service
 
 SETTINGS = {"AGENT_RUNTIME_HITL_TIMEOUT": "3600", "AGENT_RUNTIME_HITL_TIMEOUT_ACTION": "wait"}
+STATUS = b"/agent_runtime.v1.SystemService/GetServerStatus"
 MOST_GROWTH = 12 << 20  # bytes of memory, over some thousand bad inputs
 
 Send = Callable[[World, Case], Awaitable[Answer]]
@@ -76,24 +78,32 @@ async def test_memory_stays_flat(world: World, process: ServerProcess) -> None:
     assert after - before < MOST_GROWTH
 
 
-async def test_garbage_on_the_port_harms_nobody(world: World, process: ServerProcess) -> None:
+GARBAGE = {
+    "another protocol": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "zeros": b"\0" * 10_000,
+    "noise": http2.PREFACE + b"\xff" * 999,
+    "a method that is no text": http2.request(b"/s\xfc\xdf"),
+    "a method without a slash that is no text": http2.request(b"\xff"),
+    "a host that is no text": http2.request(STATUS, (b"host", b"s\xfc\xdf")),
+    "metadata that is no text": http2.request(STATUS, (b"authorization", b"Bearer s\xfc\xdf-secret")),
+}
+
+
+@pytest.mark.parametrize("data", GARBAGE.values(), ids=GARBAGE)
+async def test_garbage_on_the_port_harms_nobody(world: World, process: ServerProcess, data: bytes) -> None:
     host, _, port = process.target.rpartition(":")
-    for data in (
-        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"\0" * 10_000,
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 999,
-    ):
-        reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(data)
-        with suppress(OSError):  # the server may have closed before it has read all
-            writer.write_eof()
-        async with asyncio.timeout(30):
-            with suppress(ConnectionError):
-                await reader.read()
-        writer.close()
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(data)
+    with suppress(OSError):  # the server may have closed before it has read all
+        writer.write_eof()
+    async with asyncio.timeout(30):
         with suppress(ConnectionError):
-            await writer.wait_closed()
-        assert await world.is_well()
+            await reader.read()
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
+    assert await world.is_well()
+    assert process.runs
 
 
 async def test_an_idempotency_key_is_good_for_one_payload(world: World) -> None:
@@ -120,3 +130,4 @@ async def test_none_of_it_was_a_fault_of_ours(process: ServerProcess) -> None:
     log = process._log.read_text()
     assert "Traceback" not in log
     assert "rpc_failed" not in log
+    assert "secret" not in log

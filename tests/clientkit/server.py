@@ -8,7 +8,7 @@ import grpc
 from google.protobuf import any_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
-from grpc._cython import cygrpc  # type: ignore[attr-defined] # a compiled module without types
+from grpc._cython import cygrpc
 from grpc_status import rpc_status
 
 from agent_runtime import v1

@@ -151,6 +151,23 @@ async def test_silence_in_the_middle(kind: str) -> None:
             await model.answer(ASK)
 
 
+async def test_clients_that_leave_at_any_moment_are_no_error_of_the_endpoint(caplog: pytest.LogCaptureFixture) -> None:
+    body = b'{"model": "m", "stream": true, "messages": [{"role": "user", "content": "hi"}]}'
+    head = (
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    )
+    async with mock_server([{"answer": {"text": SPEECH}}]) as server:
+        host, _, port = server.base_url.removeprefix("http://").removesuffix("/v1").partition(":")
+        for waits in range(40):
+            _, writer = await asyncio.open_connection(host, int(port))
+            writer.write(head % len(body) + body)
+            for _ in range(waits):
+                await asyncio.sleep(0)
+            writer.transport.abort()
+        await until(lambda: all(entry.outcome != "open" for entry in server.journal))
+    assert not [record for record in caplog.records if record.name.startswith("aiohttp")]
+
+
 async def test_a_long_answer_is_not_silence() -> None:
     rule = {"answer": {"text": "word " * 40}, "pace": {"delay_ms": 20}}
     async with model_of(rule, first_token=0.4, idle=0.4) as (model, _):

@@ -15,6 +15,7 @@ from grpc_status import rpc_status
 from agent_runtime import v1
 from agent_runtime.v1 import event_service_pb2_grpc, hitl_service_pb2_grpc
 from agent_runtime_server.core.errors import CallerError, StoreUnavailable
+from agent_runtime_server.rpc.aio_server import AioServer
 from agent_runtime_server.rpc.health import SERVICE, Health
 from agent_runtime_server.rpc.reflection import Reflection
 from agent_runtime_server.rpc.service import BadFrame, Call, Malformed, TooLarge, handlers
@@ -121,7 +122,7 @@ class World:
 async def world() -> AsyncIterator[World]:
     hitl, health, log = Hitl(), Health([HITL]), Recorder()
     health.set("dependency.postgres", serving=True)
-    server = grpc.aio.server(options=[("grpc.max_receive_message_length", 4 << 20)])
+    server = AioServer([("grpc.max_receive_message_length", 4 << 20)])
     server.add_generic_rpc_handlers(
         (
             handlers(HITL, hitl, logger=log, max_frame_bytes=LIMIT),
@@ -330,6 +331,23 @@ async def test_health_is_checked(world: World) -> None:
         assert response.status == health_pb2.HealthCheckResponse.SERVING
     refused = await refusal(world.checks.Check(health_pb2.HealthCheckRequest(service="nobody")))
     assert refused.code == grpc.StatusCode.NOT_FOUND
+
+
+async def test_bytes_that_are_no_protobuf_are_no_question_for_health(world: World) -> None:
+    channel: Any = world.channel
+    method = "/grpc.health.v1.Health"
+    for data in (b"\xff\xff\xff", b"\x0a\x02\xc3\x28"):
+        for asked in (
+            channel.unary_unary(f"{method}/Check")(data),
+            channel.unary_stream(f"{method}/Watch")(data).read(),
+        ):
+            refused = await refusal(asked)
+            assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "VALIDATION_FAILED")
+
+
+async def test_a_method_that_nobody_serves_is_unimplemented(world: World) -> None:
+    refused = await refusal(world.raw("Unheard")(b""))
+    assert refused.code == grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_health_is_watched(world: World) -> None:

@@ -15,11 +15,15 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc.aio
 from grpc_health.v1 import health_pb2
 
+from agent_runtime_server.rpc.service import BadFrame, Incoming, parser
+from agent_runtime_server.rpc.status import abort
+
 SERVICE: Final = "grpc.health.v1.Health"
 DEPENDENCIES: Final = ("postgres", "redis", "llm", "background")
 REQUIRED: Final = frozenset({"postgres"})
 PREFIX: Final = "dependency."
 LIVENESS: Final = "liveness"
+_LONGEST_REQUEST: Final = 4096
 
 _Response = health_pb2.HealthCheckResponse
 
@@ -76,24 +80,25 @@ class Health:
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return the handler of grpc.health.v1.Health."""
-        parse, serialise = health_pb2.HealthCheckRequest.FromString, _Response.SerializeToString
+        parse, serialise = parser(health_pb2.HealthCheckRequest, _LONGEST_REQUEST), _Response.SerializeToString
         methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "Check": grpc.unary_unary_rpc_method_handler(self._check, parse, serialise),
             "Watch": grpc.unary_stream_rpc_method_handler(self._watch, parse, serialise),
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
-    async def _check(self, request: health_pb2.HealthCheckRequest, context: "AnyContext") -> _Response:
-        state = self.state(request.service)
+    async def _check(self, request: Incoming, context: "AnyContext") -> _Response:
+        state = self.state(await _name(request, context))
         if state is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, 'no such service: ask for "" or a service\'s full name')
         return _Response(status=_status(state))
 
-    async def _watch(self, request: health_pb2.HealthCheckRequest, _context: "AnyContext") -> AsyncIterator[_Response]:
+    async def _watch(self, request: Incoming, context: "AnyContext") -> AsyncIterator[_Response]:
+        name = await _name(request, context)
         told = None
         while True:
             changed = self._changed
-            status = _status(self.state(request.service))
+            status = _status(self.state(name))
             if status != told:
                 told = status
                 yield _Response(status=status)
@@ -111,6 +116,13 @@ class Health:
         # Watchers hold the old event, so one that is being told something misses nothing.
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+async def _name(request: Incoming, context: "AnyContext") -> str:
+    if isinstance(request, BadFrame):
+        await abort(context, request.error)
+    assert isinstance(request, health_pb2.HealthCheckRequest), "what is no request was refused"
+    return request.service
 
 
 def _status(state: bool | None) -> int:

@@ -2,11 +2,15 @@
 
 import logging
 import sys
+from typing import Final
 
 import structlog
 
 # Without the frames' variables, among which users' words and keys would be.
 _TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+
+_GRPC: Final = "grpc._cython.cygrpc"
+_ABOUT_CALLERS: Final = ("Invalid encoding", "ExecuteBatchError raised")
 
 
 def configure(level: str) -> None:
@@ -30,3 +34,9 @@ def configure(level: str) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    logging.getLogger(_GRPC).addFilter(_is_of_ours)
+
+
+def _is_of_ours(record: logging.LogRecord) -> bool:
+    """Keep out what any caller can have grpc log: metadata that is no UTF-8, as it is, and that somebody has left."""
+    return not str(record.msg).startswith(_ABOUT_CALLERS)

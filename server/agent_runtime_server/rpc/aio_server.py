@@ -1,0 +1,48 @@
+"""grpc.aio's server, kept alive: with grpc.aio's own, any caller ends the process by a method name that is no UTF-8.
+
+Its main loop decodes the name of every method that is not registered, and ends with the error of that. So here all
+methods that are served are registered, and a call of any other is refused before its name is looked at.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import grpc.aio
+from grpc._cython import cygrpc
+from grpc.aio._server import Server
+
+_NO_METHODS: Final = cygrpc._MethodResolver([], {})
+_NO_NAME: Final = "unknown"
+
+
+class AioServer(Server, grpc.aio.Server):  # type: ignore[misc] # which has no types, either
+    """Serves methods; calls of others end with UNIMPLEMENTED."""
+
+    def __init__(self, options: Sequence[tuple[str, Any]] = ()) -> None:
+        self._loop = cygrpc.get_working_loop()
+        self._server = _Core(self._loop, None, (), (), tuple(options), None)
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[Any]) -> None:
+        """Serve the methods of services, each as `grpc.method_handlers_generic_handler` returns it."""
+        for service in generic_rpc_handlers:
+            self._server.add_registered_method_handlers(service._method_handlers)
+
+
+class _Core(cygrpc.AioServer):  # type: ignore[misc] # which has no types
+    """Hands to its main loop only the calls that it can name."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *rest: Any) -> None:
+        super().__init__(loop, *rest)
+        self._refusals: set[asyncio.Task[None]] = set()
+        self._own_loop = loop
+
+    async def _request_call(self) -> None:
+        """Wait for calls of methods that are not registered, and refuse them all."""
+        while True:
+            call = await super()._request_call()
+            refusal = cygrpc._handle_rpc(_NO_NAME, _NO_METHODS, (), call, self._own_loop, False)
+            scheduled = cygrpc._schedule_rpc_coro(refusal, call, self._own_loop, _NO_NAME)
+            task = self._own_loop.create_task(scheduled)
+            self._refusals.add(task)
+            task.add_done_callback(self._refusals.discard)

@@ -3,9 +3,16 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from fuzzkit.answers import Answers
 from fuzzkit.run import MOST_GROWTH, Outcome
 
 _MOST_ROWS = 14
+
+
+def answers_table(answers: Answers) -> str:
+    """Return what became of the broken answers of models."""
+    read = f"{answers.streams:,} of {answers.bytes:,} bytes, each in one piece and cut into many"
+    return f"answers of models   {read}; {_counts(answers.endings)}"
 
 
 def table(outcome: Outcome) -> str:

@@ -26,6 +26,7 @@ _AMOUNT: Final = r"(\d{1,9}(?:\.\d{1,9})?)"
 _DURATION: Final = re.compile(rf"(?:{_AMOUNT}h)?(?:{_AMOUNT}m)?(?:{_AMOUNT}s)?(?:{_AMOUNT}ms)?")
 _UNITS: Final = (timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1), timedelta(milliseconds=1))
 _LONGEST_SAYING: Final = 300
+_DEEPEST_SAYING: Final = 8  # of an error in an error in a list
 _LONGEST_WAIT: Final = timedelta(hours=24)
 
 
@@ -107,7 +108,7 @@ def _seconds(header: str) -> timedelta | None:
 def _until(header: str, now: datetime) -> timedelta | None:
     try:
         moment = parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - now
 
@@ -129,11 +130,13 @@ def _decoded(body: bytes) -> object:
 
 def _saying_of(body: object) -> str:
     """Return the one line of a body that says what is wrong, fit to be shown."""
-    if isinstance(body, list) and body:
-        body = body[0]
-    if isinstance(body, Mapping):
-        inner = body.get("error") or body.get("message") or body.get("detail") or ""
-        return _saying_of(inner) if isinstance(inner, str | Mapping | list) else ""
+    for _ in range(_DEEPEST_SAYING):
+        if isinstance(body, list) and body:
+            body = body[0]
+        elif isinstance(body, Mapping):
+            body = body.get("error") or body.get("message") or body.get("detail")
+        else:
+            break
     if not isinstance(body, str):
         return ""
     clean = _KEY_LIKE.sub("***", _NOT_PRINTABLE.sub(" ", body)).strip()

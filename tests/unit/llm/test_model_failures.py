@@ -59,6 +59,7 @@ def test_a_long_body_is_cut() -> None:
         ("0", 0), ("7", 7), (" 7 ", 7), ("0.5", 0.5), ("999999999", 86400),
         ("Sun, 22 Nov 2026 12:00:30 GMT", 30), ("Sun, 22 Nov 2026 11:00:00 GMT", 0),
         ("Sun, 22 Nov 2026 12:00:30", 30), ("Sun, 99 Nov 2026 12:00:30 GMT", None),
+        ("Sun, 22 Nov 20261122112211221122 12:00:30 GMT", None),
     ],
 )  # fmt: skip
 def test_the_wait_asked_for(header: str | None, seconds: float | None) -> None:
@@ -107,3 +108,12 @@ def test_a_refused_key_inside_a_stream_is_said_like_one_before_it() -> None:
     failure = reported_failure({"error": {"message": "key sk-secret-123456", "code": 401}})
     assert isinstance(failure, ModelRejected)
     assert "sk-secret" not in str(failure)
+
+
+@pytest.mark.parametrize("inner", ["error", "message", "detail"])
+def test_an_error_within_very_many_errors_is_an_error(inner: str) -> None:
+    report: object = "went wrong"
+    for _ in range(1000):  # as deep as JSON may be
+        report = {inner: report}
+    failure = reported_failure({"error": report})
+    assert isinstance(failure, ModelUnavailable)

@@ -217,6 +217,11 @@ class Client:
             lambda channel: system_service_pb2_grpc.SystemServiceStub(channel).GetServerStatus, request
         )
 
+    async def usage(self, *, first_day: str = "", last_day: str = "") -> v1.GetUsageResponse:
+        """Read what was spent on models by day (UTC, as 2026-01-31) and subject: today, or from a day to another."""
+        request = v1.GetUsageRequest(first_day=first_day, last_day=last_day)
+        return await self._call(lambda channel: system_service_pb2_grpc.SystemServiceStub(channel).GetUsage, request)
+
     async def health(self, service: str = "") -> str:
         """Return the health of a service by its name, such as `SERVING`."""
         request = health_pb2.HealthCheckRequest(service=service)

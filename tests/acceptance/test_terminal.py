@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -113,6 +114,22 @@ async def test_sessions_and_their_events_are_listed(server: ServerProcess, model
     told = await run("events", session, cwd=folder, target=server.target)
     assert told.status == 0
     assert "user_message           read greeting.txt" in told.out
+
+
+async def test_what_was_spent_is_told(server: ServerProcess, model: MockServer, folder: Path) -> None:
+    await run("chat", "read greeting.txt", cwd=folder, target=server.target)
+    session = (await run("sessions", cwd=folder, target=server.target)).out.split("\t")[0]
+    told = await run("usage", "--session", session, cwd=folder, target=server.target)
+    assert told.status == 0
+    _, who, calls, _, _, output, _ = told.out.split("\t")
+    assert (who, int(calls) > 1, int(output) > 0) == ("local", True, True)
+    async with asyncio.timeout(LONGEST):
+        while not (today := await run("usage", "--json", cwd=folder, target=server.target)).out:
+            pass  # the server counts once a second
+    day = json.loads(today.out)
+    assert (day["subject"], day["usage"]["model_calls"] >= int(calls)) == ("local", True)
+    refused = await run("usage", "--from", "yesterday", cwd=folder, target=server.target)
+    assert (refused.status, "first_day" in refused.err, refused.err.count("\n")) == (1, True, 1)
 
 
 async def test_health_of_a_server_that_serves(server: ServerProcess, model: MockServer, folder: Path) -> None:

@@ -40,7 +40,9 @@ def test_an_unknown_command_or_option_is_a_usage_error(capsys: pytest.CaptureFix
     assert capsys.readouterr().err.count("\n") == 3
 
 
-@pytest.mark.parametrize("name", ["chat", "review", "sessions", "events", "fork", "health", "keys", "run", "demo"])
+@pytest.mark.parametrize(
+    "name", ["chat", "review", "sessions", "events", "fork", "health", "keys", "run", "demo", "usage"]
+)
 def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([name, "--help"]) == 0
     assert f"agent-runtime {name}" in capsys.readouterr().out
@@ -57,6 +59,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         ["chat", "hi", "--target", "nonsense"],
         ["chat", "hi", "--workspace", "/does/not/exist"],
         ["chat", "hi", "--yes", "--approve", "none"],
+        ["usage", "--session", "s1", "--from", "2026-01-31"],
         ["review", "a", "--approve", "--reject"],
         ["review", "--comment", "x"],
         ["run", "hi", "--workspace", "/does/not/exist"],

@@ -35,11 +35,12 @@ class Plan:
     streams: Sequence[int]
     idle: int
     idle_seconds: float
+    active_seconds: float
     long_log: int
 
 
-FULL: Final = Plan(5, 2.5, 1, (1, 32, 64, 128, 256), 10_000, 60, 10_000)
-QUICK: Final = Plan(2, 1.5, 0.8, (1, 32, 64, 128), 1_000, 20, 2_000)
+FULL: Final = Plan(5, 2.5, 1, (1, 32, 64, 128, 256), 10_000, 60, 20, 10_000)
+QUICK: Final = Plan(2, 1.5, 0.8, (1, 32, 64, 128), 1_000, 20, 8, 2_000)
 
 
 def main() -> int:
@@ -78,9 +79,10 @@ async def _bounded(
         cells = await _loads(plan, here, peers, asked.seed)
         extra: dict[str, Figures] = {}
         extra["lengths"] = await moments.lengths(here, plan.long_log)
+        extra["start"] = await moments.start(here)
         extra["recovery"] = await moments.recovery(here)
         if idle:
-            extra["crowd"] = await crowds.crowd(here, idle, plan.idle_seconds)
+            extra["crowd"] = await crowds.crowd(here, idle, plan.idle_seconds, plan.active_seconds)
         return cells, extra
 
 

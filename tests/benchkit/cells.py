@@ -50,8 +50,10 @@ async def measure(system: System, cell: Cell, warm: float, seconds: float, seed:
     """Put a system under load and return what was seen."""
     async with AsyncExitStack() as stack:
         clients = []
+        answers = [folder / f"seen-{number}.json" for number, _ in enumerate(_shares(cell.streams))]
         for number, streams in enumerate(_shares(cell.streams)):
-            job = Job(system.kind, system.target, streams, cell.delay_ms, warm, seconds, seed + number, system.template)
+            load = (system.kind, system.target, streams, cell.delay_ms, warm, seconds, seed + number)
+            job = Job(*load, str(answers[number]), system.template)
             client = await stack.enter_async_context(child("-m", "benchkit.load", folder=folder, settings=KIT_PATH))
             await client.tell(json.dumps(asdict(job)))
             clients.append(client)
@@ -62,10 +64,15 @@ async def measure(system: System, cell: Cell, warm: float, seconds: float, seed:
             await client.tell(str(begin))
         await asyncio.sleep(begin + warm - time.monotonic())
         before, started = cpu_seconds(system.pids), time.monotonic()
+        asking = cpu_seconds([client.pid for client in clients])
         await asyncio.sleep(seconds)
         cpu, took = cpu_seconds(system.pids) - before, time.monotonic() - started
-        seen = [Seen(**json.loads(await client.line(120))) for client in clients]
-    return _figures(_joined(seen, cell), cpu, took, resident_bytes(system.pids))
+        asking = cpu_seconds([client.pid for client in clients]) - asking
+        for client in clients:
+            await client.ready("done", 120)
+        seen = [Seen(**json.loads(answer.read_text())) for answer in answers]
+    found = _figures(_joined(seen, cell), cpu, took, resident_bytes(system.pids))
+    return found | {"client ms/turn": asking * 1000 / max(found["turns/s"] * took, 1)}
 
 
 def _shares(streams: int) -> list[int]:
@@ -86,7 +93,7 @@ def _joined(seen: Sequence[Seen], cell: Cell) -> Seen:
     return whole
 
 
-def _figures(seen: Seen, cpu: float, seconds: float, resident: int) -> Figures:
+def _figures(seen: Seen, cpu: float, seconds: float, resident: int) -> dict[str, float]:
     figures = {
         "turns/s": seen.turns / seconds,
         "cpu ms/turn": cpu * 1000 / max(seen.turns, 1),

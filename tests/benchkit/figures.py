@@ -72,8 +72,21 @@ def _others(extra: Cells) -> Iterator[Figure]:
             "the same over that at a tenth as many", crowd["KB/stream"] / crowd["KB/stream at a tenth"], 1.15, 1
         )
         yield Figure(f"CPU of {streams} idle sessions, % of a core", crowd["idle CPU %"], 10, 5)
+        if "failed turns" in crowd:
+            yield from _crowd_turns(crowd)
     if lengths := extra.get("lengths"):
         growth = lengths["CPU ms/turn at a long log"] / lengths["CPU ms/turn at 10 events"]
         yield Figure(f"CPU/turn at {int(lengths['events of the long log'])} events over that at 10", growth, 1.15, 1)
+    if start := extra.get("start"):
+        yield Figure("from the start of the process until it serves, stores running, s", start["serves after s"], 2, 1)
     if recovery := extra.get("recovery"):
         yield Figure("a killed server's turn is taken over, s", recovery["taken over s"], 3, 2)
+
+
+def _crowd_turns(crowd: Figures) -> Iterator[Figure]:
+    """Return how those fare that take turns, held to what 128 streams are held to."""
+    late = crowd["their turn p99 ms over the model's own"]
+    yield Figure(
+        f"{int(crowd['in a turn at any time'])} of them in a turn at any time: p99 over the model's, ms", late, 110, 40
+    )
+    yield Figure("turns of theirs that failed, with those in bursts", crowd["failed turns"], 0, 0)

@@ -1,6 +1,7 @@
-"""A client of many streams that do next to nothing: each pings as the contract asks, a share takes a turn a minute.
+"""A client of many streams that do next to nothing, but ping as the contract asks, and take turns when they are told.
 
-It reads a Crowd as JSON, opens its streams, says `ready` and how long that took, and goes on until its input ends.
+It reads a Crowd as JSON, opens its streams and says `ready`. Each further line is a Bout as JSON: it plays it, writes
+what it saw to a file, and says `done`. It ends when it reads no more.
 """
 
 import asyncio
@@ -8,8 +9,10 @@ import json
 import random
 import sys
 import time
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import grpc.aio
@@ -21,17 +24,38 @@ from benchkit.turns import Channels
 
 _OPENING: Final = 32
 _PING_SECONDS: Final = 30
-_TURN_SECONDS: Final = 60
+_TURN_SECONDS: Final = 60  # after which a turn has failed
 
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """So many streams, and how many of them take turns."""
+    """So many streams."""
 
     target: str
     streams: int
-    active: int
     seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bout:
+    """Turns for a while: so many at any time, each on another stream, and so often so many more at once."""
+
+    out: str  # the file that is written
+    begin: float  # by the monotonic clock
+    seconds: float
+    text: str
+    active: int
+    bursts: int = 0
+    burst: int = 0
+
+
+@dataclass(slots=True)
+class Played:
+    """What became of the turns; times in seconds."""
+
+    active: list[float] = field(default_factory=list)
+    burst: list[float] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
 
 class _Stream:
@@ -41,7 +65,8 @@ class _Stream:
         self._sessions: Any = session_service_pb2_grpc.SessionServiceStub(channel)
         self._chat: Any = chat_service_pb2_grpc.ChatServiceStub(channel)
         self._call: Any = None
-        self.frames = self.turns = 0
+        self._turns = 0
+        self._ended: asyncio.Future[v1.TurnState.ValueType] | None = None
 
     async def open(self) -> None:
         answer = await self._sessions.CreateSession(v1.CreateSessionRequest(agent_id="coder"))
@@ -54,9 +79,8 @@ class _Stream:
     async def read(self) -> None:
         """Read until the stream ends, which it must not."""
         while (frame := await self._call.read()) is not grpc.aio.EOF:
-            self.frames += 1
-            if frame.WhichOneof("frame") == "event" and frame.event.HasField("turn_finished"):
-                self.turns += 1
+            if frame.HasField("event") and frame.event.HasField("turn_finished") and self._ended is not None:
+                self._ended.set_result(frame.event.turn_finished.state)
         raise RuntimeError(f"a stream ended: {await self._call.code()} {await self._call.details()}")
 
     async def ping(self, first: float) -> None:
@@ -65,40 +89,96 @@ class _Stream:
             await self._call.write(v1.ChatRequest(ping=v1.Ping(nonce=1)))
             await asyncio.sleep(_PING_SECONDS)
 
-    async def speak(self, first: float, number: int) -> None:
-        message = v1.UserMessage(parts=[v1.Part(text="delay=5 tokens=64")])
-        await asyncio.sleep(first * _TURN_SECONDS)
-        while True:
-            number += 1
-            await self._call.write(v1.ChatRequest(frame_id=f"idle-{number}", user_message=message))
-            await asyncio.sleep(_TURN_SECONDS)
+    async def turn(self, text: str) -> float:
+        """Take a turn and return how long it took."""
+        self._turns += 1
+        self._ended = asyncio.get_running_loop().create_future()
+        message = v1.UserMessage(parts=[v1.Part(text=text)])
+        began = time.monotonic()
+        await self._call.write(v1.ChatRequest(frame_id=f"turn-{self._turns}", user_message=message))
+        async with asyncio.timeout(_TURN_SECONDS):
+            state = await self._ended
+        self._ended = None
+        if state != v1.TURN_STATE_COMPLETED:
+            raise RuntimeError(f"a turn ended as {v1.TurnState.Name(state)}")
+        return time.monotonic() - began
 
 
-async def _gather(crowd: Crowd) -> None:
-    channels, chance = Channels(crowd.target), random.Random(crowd.seed)
+class _Idlers:
+    """The streams that are in no turn."""
+
+    def __init__(self, streams: list[_Stream], chance: random.Random) -> None:
+        self._streams = chance.sample(streams, len(streams))
+        self._chance = chance
+
+    async def turn(self, text: str, took: list[float], errors: list[str]) -> None:
+        """Let one of them take a turn."""
+        stream = self._streams.pop(self._chance.randrange(len(self._streams)))
+        try:
+            took.append(await stream.turn(text))
+        except Exception as error:  # noqa: BLE001 - counted and told
+            errors.append(f"{type(error).__name__}: {error}"[:500])
+        else:
+            self._streams.append(stream)
+
+
+async def _play(bout: Bout, idlers: _Idlers, chance: random.Random) -> Played:
+    played = Played()
+
+    async def go_on() -> None:
+        await asyncio.sleep(chance.random() * bout.seconds / 10)
+        while time.monotonic() < bout.begin + bout.seconds:
+            await idlers.turn(bout.text, played.active, played.errors)
+
+    await asyncio.sleep(bout.begin - time.monotonic())
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(bout.active):
+            tasks.create_task(go_on())
+        for number in range(bout.bursts):
+            await asyncio.sleep(bout.begin + (number + 0.5) * bout.seconds / bout.bursts - time.monotonic())
+            for _ in range(bout.burst):
+                tasks.create_task(idlers.turn(bout.text, played.burst, played.errors))
+    return played
+
+
+@asynccontextmanager
+async def _gathered(crowd: Crowd, chance: random.Random) -> AsyncIterator[list[_Stream]]:
+    channels = Channels(crowd.target)
     streams = [_Stream(channels.one()) for _ in range(crowd.streams)]
-    room, began = asyncio.Semaphore(_OPENING), time.monotonic()
+    room = asyncio.Semaphore(_OPENING)
 
     async def opened(stream: _Stream) -> None:
         async with room:
             await stream.open()
 
     await asyncio.gather(*(opened(stream) for stream in streams))
-    with suppress(asyncio.CancelledError):
-        async with asyncio.TaskGroup() as tasks:
-            for number, stream in enumerate(streams):
-                tasks.create_task(stream.read())
-                tasks.create_task(stream.ping(chance.random()))
-                if number < crowd.active:
-                    tasks.create_task(stream.speak(chance.random(), 0))
-            sys.stdout.write(f"ready {time.monotonic() - began}\n")
-            sys.stdout.flush()
-            await asyncio.to_thread(sys.stdin.readline)
-            told = {"frames": sum(stream.frames for stream in streams), "turns": sum(one.turns for one in streams)}
-            sys.stdout.write(json.dumps(told) + "\n")
-            sys.stdout.flush()
-            raise asyncio.CancelledError
+    async with asyncio.TaskGroup() as tasks:
+        for stream in streams:
+            tasks.create_task(stream.read())
+            tasks.create_task(stream.ping(chance.random()))
+        yield streams
+        sys.exit(0)  # whoever asked asks no more
+
+
+async def _stand_by(crowd: Crowd) -> None:
+    chance = random.Random(crowd.seed)
+    async with _gathered(crowd, chance) as streams:
+        idlers = _Idlers(streams, chance)
+        _say("ready")
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            bout = Bout(**json.loads(line))
+            _tell(bout.out, await _play(bout, idlers, chance))
+            _say("done")
+
+
+def _tell(path: str, played: Played) -> None:
+    Path(path).write_text(json.dumps(asdict(played)))
+
+
+def _say(word: str) -> None:
+    sys.stdout.write(f"{word}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    uvloop.run(_gather(Crowd(**json.loads(sys.stdin.readline()))))
+    uvloop.run(_stand_by(Crowd(**json.loads(sys.stdin.readline()))))

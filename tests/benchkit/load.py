@@ -1,6 +1,6 @@
 """A load client: a process of its own that plays turns on many streams at once, and tells what it saw.
 
-It reads a Job as JSON, says `ready`, reads the moment to begin, and prints its Seen as JSON.
+It reads a Job as JSON, says `ready`, reads the moment to begin, writes its Seen as JSON to a file, and says `done`.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import uvloop
@@ -28,6 +29,7 @@ class Job:
     warm_seconds: float
     seconds: float
     seed: int
+    out: str  # the file that it writes
     template: str = ""  # of the request, for http and stream, in hexadecimal; TEXT stands for the user's text
     tokens: int = 64
 
@@ -128,5 +130,6 @@ async def _repeat(player: Player, job: Job, delay: float, window: tuple[float, f
 
 
 if __name__ == "__main__":
-    played = uvloop.run(_play(Job(**json.loads(sys.stdin.readline()))))
-    sys.stdout.write(json.dumps(asdict(played)) + "\n")
+    asked = Job(**json.loads(sys.stdin.readline()))
+    Path(asked.out).write_text(json.dumps(asdict(uvloop.run(_play(asked)))))
+    sys.stdout.write("done\n")

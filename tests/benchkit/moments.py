@@ -1,7 +1,9 @@
-"""What no load shows: how fast a log is replayed, what a long log costs, how soon a killed server's turn goes on."""
+"""What no load shows: how a long log costs and is replayed, how soon a server serves, or goes on for a killed one."""
 
 import asyncio
+import statistics
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -15,40 +17,42 @@ from benchkit.systems import Stand
 from benchkit.turns import Channels, ChatPlayer
 
 _SHORT: Final = 10
-_TURNS: Final = 40
+_TURNS: Final = 8  # between which the logs take turns
+_ROUNDS: Final = 5
+_STARTS: Final = 3
 _AT_ONCE: Final = 256
 
 
 async def lengths(here: Stand, longest: int) -> Figures:
-    """Play turns on a short log and on a long one, which has the same prompt; then read the long one again."""
+    """Play turns on a short log and a long one in turn, both with the same prompt; then read the long one again."""
     async with AsyncExitStack() as stack:
         system, _ = await stack.enter_async_context(here.service("lengths"))
         channels = Channels(system.target)
         stack.push_async_callback(channels.close)
-        short = await _turn_cost(channels, system.pids[0], _SHORT)
-        long = await _turn_cost(channels, system.pids[0], longest)
+        logs = [await _filled(channels, events) for events in (_SHORT, longest)]
+        costs: list[list[float]] = [[], []]
+        for _ in range(_ROUNDS):
+            for log, cost in zip(logs, costs, strict=True):
+                cost.append(await _turn_cost(log, system.pids))
+        short, long = (statistics.median(cost) for cost in costs)
+        for log in logs:
+            await log.close()
         fresh, _ = await stack.enter_async_context(here.service("replay"))
         others = Channels(fresh.target)
         stack.push_async_callback(others.close)
         began = time.monotonic()
-        events = await _replay(others, long.session_id)
+        events = await _replay(others, logs[1].session_id)
         took = time.monotonic() - began
     return {
-        f"CPU ms/turn at {_SHORT} events": short.cost,
-        "CPU ms/turn at a long log": long.cost,
+        f"CPU ms/turn at {_SHORT} events": short,
+        "CPU ms/turn at a long log": long,
         "events of the long log": events,
         "replayed events/s": events / took,
     }
 
 
-class _Cost:
-    def __init__(self, session_id: str, cost: float) -> None:
-        self.session_id = session_id
-        self.cost = cost
-
-
-async def _turn_cost(channels: Channels, pid: int, events: int) -> _Cost:
-    """Fill a session's log with lists of tools, which no prompt shows, then play turns."""
+async def _filled(channels: Channels, events: int) -> ChatPlayer:
+    """Return a session whose log is filled with lists of tools, which no prompt shows, warm from a few turns."""
     player = ChatPlayer(channels.one(), bare=False)
     await player.open()
     submit: Any = chat_service_pb2_grpc.ChatServiceStub(channels.one()).SubmitFrame
@@ -57,12 +61,14 @@ async def _turn_cost(channels: Channels, pid: int, events: int) -> _Cost:
         await asyncio.gather(*(submit(_filler(player.session_id, number)) for number in frames))
     for _ in range(5):
         await player.play("delay=0 tokens=64")
-    before = cpu_seconds([pid])
+    return player
+
+
+async def _turn_cost(player: ChatPlayer, pids: Sequence[int]) -> float:
+    before = cpu_seconds(pids)
     for _ in range(_TURNS):
         await player.play("delay=0 tokens=64")
-    cost = (cpu_seconds([pid]) - before) * 1000 / _TURNS
-    await player.close()
-    return _Cost(player.session_id, cost)
+    return (cpu_seconds(pids) - before) * 1000 / _TURNS
 
 
 def _filler(session_id: str, number: int) -> v1.SubmitFrameRequest:
@@ -81,6 +87,16 @@ async def _replay(channels: Channels, session_id: str) -> int:
         events += kind == "event"
     call.cancel()
     return events
+
+
+async def start(here: Stand) -> Figures:
+    """Start the service on stores that run and have been used, from the start of its process until it serves."""
+    took = []
+    for number in range(_STARTS):
+        began = time.monotonic()
+        async with here.service(f"start {number}"):
+            took.append(time.monotonic() - began)
+    return {"serves after s": statistics.median(took)}
 
 
 async def recovery(here: Stand) -> Figures:

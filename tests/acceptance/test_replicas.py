@@ -58,6 +58,24 @@ async def test_what_one_replica_does_is_seen_and_steered_on_the_other(
         assert finished.turn_finished.state == v1.TURN_STATE_CANCELLED
 
 
+async def test_a_client_that_comes_back_to_a_replica_gets_what_happened_elsewhere_meanwhile(
+    replicas: tuple[ServerProcess, ServerProcess],
+) -> None:
+    here, there = (Service(replica.target) for replica in replicas)
+    session_id = await here.new_session()
+    async with here.channel, there.channel:
+        async with here.chat(session_id) as chat:
+            await chat.frame("caught_up")
+        async with there.chat(session_id, client_id="client-2") as chat:
+            seen = (await chat.frame("welcome")).head_seq
+            await chat.frame("caught_up")
+        async with here.chat(session_id, after_seq=seen) as chat:
+            assert (await chat.frame("welcome")).executor_epoch == 3, "the first epoch is over, whatever is known here"
+            assert (await chat.event("executor_changed")).seq == seen + 1
+        async with there.chat(session_id, client_id="watcher", role=v1.ATTACH_ROLE_OBSERVER) as watcher:
+            assert (await watcher.frame("caught_up")).head_seq == seen + 1
+
+
 async def test_a_reviewer_on_another_replica_decides(
     replicas: tuple[ServerProcess, ServerProcess], model: MockServer
 ) -> None:

@@ -40,13 +40,26 @@ async def test_a_session_with_its_context_is_loaded_in_one_round_trip(
     watched: tuple[Service, StatementLog], model: MockServer
 ) -> None:
     service, log = watched
-    session_id = await service.new_session()
+    fork = await service.sessions.ForkSession(v1.ForkSessionRequest(session_id=await service.new_session()))
+    session_id = fork.session.session_id
     with log.about(session_id) as attaching:
         async with service.chat(session_id) as chat:
             await chat.frame("caught_up")
     # The session and its log together; the attachment, which is an event; and the row for the welcome, which shows
     # what lies beside the log. The replay comes from what was just loaded.
     assert attaching.names == ["load", "commit", "row"]
+
+
+async def test_a_session_that_was_made_here_is_not_loaded(
+    watched: tuple[Service, StatementLog], model: MockServer
+) -> None:
+    service, log = watched
+    with log.about("made-here") as making:
+        await service.sessions.CreateSession(v1.CreateSessionRequest(session_id="made-here", agent_id="coder"))
+        async with service.chat("made-here") as chat:
+            assert (await chat.frame("welcome")).session.etag
+            await chat.frame("caught_up")
+    assert making.names == ["create", "commit", "row"]
 
 
 async def test_a_plain_turn_is_two_round_trips(watched: tuple[Service, StatementLog], model: MockServer) -> None:

@@ -225,13 +225,15 @@ async def test_a_position_in_the_compacted_past_is_refused(
     service: Service, model: MockServer, database: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
     model.use([says("Yes.")])
-    session_id = await service.new_session()
+    request = v1.ForkSessionRequest(session_id=await service.new_session())
+    session = (await service.sessions.ForkSession(request)).session  # which nobody has in memory, as a new one is
+    session_id = session.session_id
     await database.execute("UPDATE sessions SET oldest_seq = 2 WHERE session_id = $1", session_id)
     async with service.chat(session_id) as chat:
         error = await chat.end()
     assert error is not None
     assert error.code() == grpc.StatusCode.OUT_OF_RANGE
-    assert reason_of(error) == ("SEQ_COMPACTED", {"oldestSeq": "2", "headSeq": "1"})
+    assert reason_of(error) == ("SEQ_COMPACTED", {"oldestSeq": "2", "headSeq": str(session.head_seq)})
     async with service.chat(session_id, after_seq=1) as chat:
         welcome = await chat.frame("welcome")
         await chat.say("still there?")

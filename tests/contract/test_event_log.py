@@ -143,13 +143,20 @@ class TestCreate:
 
     async def test_an_id_or_a_request_makes_one_session(self, stores: Stores) -> None:
         for again in (beginning("s1", request_id="r-2"), beginning("s2", request_id="r-1")):
-            existing = await stores.log.create(again)
-            assert existing is not None
+            existing, made = await stores.log.create(again)
+            assert not made
             assert existing.session.session_id == "s1"
         assert await stores.log.row(TENANT, "s2") is None
 
+    async def test_what_is_made_is_returned_as_it_is_stored(self, stores: Stores) -> None:
+        row, made = await stores.log.create(beginning("s2", title="T"))
+        assert made
+        assert row == await stores.log.row(TENANT, "s2")
+        assert row.session.etag
+
     async def test_requests_of_other_tenants_are_their_own(self, stores: Stores) -> None:
-        assert await stores.log.create(beginning("s2", tenant="tenant-2", request_id="r-1")) is None
+        _, made = await stores.log.create(beginning("s2", tenant="tenant-2", request_id="r-1"))
+        assert made
 
     async def test_sessions_without_a_request_do_not_collide(self, stores: Stores) -> None:
         await stores.new_session("s2")
@@ -160,7 +167,7 @@ class TestCreate:
             made = await asyncio.gather(
                 *(replica.log.create(beginning("s2", request_id="r-9")) for replica in (stores, other))
             )
-        assert [row is None for row in made].count(True) == 1
+        assert [made_now for _, made_now in made].count(True) == 1
 
     async def test_what_is_not_there_is_none(self, stores: Stores) -> None:
         assert await stores.log.load(TENANT, "s-gone", 1) is None

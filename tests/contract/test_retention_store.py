@@ -153,7 +153,8 @@ class TestCompaction:
     async def test_a_session_may_begin_behind_a_base(self, stores: Stores) -> None:
         session = beginning("s2").session
         new = NewSession(session, TENANT, "", [event("s2", 6), event("s2", 7)], snapshot(5))
-        assert await stores.log.create(new) is None
+        _, made = await stores.log.create(new)
+        assert made
         row = await stores.log.row(TENANT, "s2")
         assert row is not None
         assert (row.session.oldest_seq, row.session.head_seq) == (6, 7)

@@ -69,7 +69,8 @@ class Stores:
 
     async def new_session(self, session_id: str, **fields: Any) -> None:
         """Make a session that has only begun."""
-        assert await self.log.create(beginning(session_id, **fields)) is None
+        _, made = await self.log.create(beginning(session_id, **fields))
+        assert made
 
     async def append(self, session_id: str, head: int, count: int = 1, **fields: Any) -> Appended:
         """Append events behind `head`."""

@@ -235,10 +235,15 @@ def check_tools(tools: Sequence[v1.ToolSpec], field: str) -> None:
             raise invalid(f"{field}[{index}].input_schema_json", "json_schema", problem)
 
 
+def would_attach(state: State, sender: Sender, tools: Sequence[v1.ToolSpec]) -> bool:
+    """Tell whether making the sender the executor changes anything; a closed log has had its last event."""
+    return not state.closed and (state.executor != sender.client_id or list(state.tools) != list(tools))
+
+
 def attach(draft: Draft, sender: Sender, tools: Sequence[v1.ToolSpec]) -> None:
     """Make the sender the executor with these tools, where that changes anything."""
     state = draft.state
-    if state.closed:  # its log has had the last event
+    if not would_attach(state, sender, tools):
         return
     if state.executor != sender.client_id:
         changed = v1.ExecutorChanged(client_id=sender.client_id, epoch=state.executor_epoch + 1)

@@ -28,7 +28,7 @@ from agent_runtime_server.engine.runner import Runner
 from agent_runtime_server.engine.session import Session
 from agent_runtime_server.engine.turn import State, TakeStep, next_effect
 from agent_runtime_server.engine.watch import Watch
-from agent_runtime_server.stores.base import Due, Leases, ParkedTurns, Taken
+from agent_runtime_server.stores.base import Due, Leases, ParkedTurns, StoredEvent, Taken
 
 _log = structlog.get_logger(__name__)
 
@@ -46,6 +46,10 @@ class Timing:
     heartbeat_seconds: float = 15
     client_idle_seconds: float = 90
     stream_seconds: float = 3300  # the greatest age of a stream
+
+
+Latest = bool | Callable[[State], bool]
+"""Whether a session at hand must know what others have committed; its state may say that it need not."""
 
 
 class Hub:
@@ -70,27 +74,39 @@ class Hub:
         self._renew_now = asyncio.Event()
         self._woken = True  # whether the bus brought wake-ups when it was looked at last
 
-    async def session(self, session_id: str, tenant: str, *, latest: bool = False) -> Session:
+    async def session(self, session_id: str, tenant: str, *, latest: Latest = False) -> Session:
         """Return a session of a tenant, `latest` with what others have committed; raises SESSION_NOT_FOUND."""
         session = self._at_hand(session_id)
-        if session is not None and session.tenant == tenant and latest:
-            await session.refresh()
         if session is None or session.tenant != tenant:
-            loaded = Session(
-                session_id,
-                tenant,
-                self._performer.services,
-                self._start,
-                roll=self.roll,
-                watch=self._watch,
-                foresee=self._foresee,
-            )
+            loaded = self._new(session_id, tenant)
             await loaded.load()
-            self._drop_idle()
-            session = self._alive[session_id] = self._at_hand(session_id) or loaded
-        self._sessions.pop(session_id, None)  # the least recently used stand first
-        self._sessions[session_id] = session
+            session = self._at_hand(session_id)
+            if session is None or session.tenant != tenant:
+                session = loaded
+        elif latest is True or (latest and latest(await session.load())):
+            await session.refresh()
+        self._keep(session)
         return session
+
+    def begin(self, tenant: str, state: State, first: StoredEvent) -> None:
+        """Keep a session at hand that was made just now, for its first client mostly comes at once."""
+        if self._at_hand(state.session_id) is None:
+            session = self._new(state.session_id, tenant)
+            session.begin(state, first)
+            self._keep(session)
+
+    def _new(self, session_id: str, tenant: str) -> Session:
+        services = self._performer.services
+        return Session(
+            session_id, tenant, services, self._start, roll=self.roll, watch=self._watch, foresee=self._foresee
+        )
+
+    def _keep(self, session: Session) -> None:
+        if session.session_id not in self._sessions:
+            self._drop_idle()
+        self._alive[session.session_id] = session
+        self._sessions.pop(session.session_id, None)  # the least recently used stand first
+        self._sessions[session.session_id] = session
 
     def _at_hand(self, session_id: str) -> Session | None:
         session = self._alive.get(session_id)

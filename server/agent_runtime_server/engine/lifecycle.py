@@ -1,6 +1,6 @@
 """Sessions begin and end."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 
 from agent_runtime import v1
@@ -33,7 +33,11 @@ class Wish:
     labels: Mapping[str, str]
 
 
-async def create(services: Services, wish: Wish) -> tuple[v1.Session, bool]:
+Begun = Callable[[str, State, StoredEvent], None]
+"""Takes the tenant, the state and the only event of a session that was made just now."""
+
+
+async def create(services: Services, wish: Wish, begun: Begun | None = None) -> tuple[v1.Session, bool]:
     """Return the session and whether it was made now; idempotent on the request id and on the session id."""
     agent = services.agents.get(wish.agent_id or settle.ROUTER)
     session_id = wish.session_id or services.new_id("session")
@@ -51,29 +55,26 @@ async def create(services: Services, wish: Wish) -> tuple[v1.Session, bool]:
     session.labels.update(wish.labels)
     session.owner.CopyFrom(wish.owner)
     session.create_time.CopyFrom(event.create_time)
-    existing = await _insert(services, NewSession(session, wish.tenant, wish.request_id, [stored(event)]))
-    if existing is None:
-        return await _made(services, wish.tenant, session_id), True
-    if existing.tenant != wish.tenant:
+    first = stored(event)
+    row, made = await _insert(services, NewSession(session, wish.tenant, wish.request_id, [first]))
+    if made:
+        if begun is not None:
+            begun(wish.tenant, state, first)
+        return row.session, True
+    if row.tenant != wish.tenant:
         raise _taken()
-    same_id = wish.session_id in ("", existing.session.session_id)
-    same_agent = not wish.agent_id or await _first_agent(services, wish.tenant, existing.session) == wish.agent_id
-    if existing.session.owner != wish.owner or not (same_id and same_agent):
+    same_id = wish.session_id in ("", row.session.session_id)
+    same_agent = not wish.agent_id or await _first_agent(services, wish.tenant, row.session) == wish.agent_id
+    if row.session.owner != wish.owner or not (same_id and same_agent):
         raise _taken()
-    return existing.session, False
+    return row.session, False
 
 
-async def _insert(services: Services, new: NewSession) -> SessionRow | None:
-    existing = await services.log.create(new)
-    if existing is None:
+async def _insert(services: Services, new: NewSession) -> tuple[SessionRow, bool]:
+    row, made = await services.log.create(new)
+    if made:
         services.committed(new.events)
-    return existing
-
-
-async def _made(services: Services, tenant: str, session_id: str) -> v1.Session:
-    row = await services.log.row(tenant, session_id)
-    assert row is not None, "it was made just now"
-    return row.session
+    return row, made
 
 
 async def fork(services: Services, source: v1.Session, wish: Wish, at_seq: int) -> tuple[v1.Session, bool]:
@@ -96,12 +97,10 @@ async def fork(services: Services, source: v1.Session, wish: Wish, at_seq: int) 
     session.create_time.CopyFrom(services.clock())
     events += [stored(event) for event in draft.events]
     new = NewSession(session, wish.tenant, wish.request_id, events, base)
-    existing = await _insert(services, new)
-    if existing is None:
-        return await _made(services, wish.tenant, session_id), True
-    if existing.tenant != wish.tenant or existing.session.owner != wish.owner:
+    row, made = await _insert(services, new)
+    if not made and (row.tenant != wish.tenant or row.session.owner != wish.owner):
         raise _taken()
-    return existing.session, False
+    return row.session, made
 
 
 async def _copied(

@@ -245,6 +245,12 @@ class Session:
 
     # -- state ------------------------------------------------------------------------------------------------------
 
+    def begin(self, state: State, first: StoredEvent) -> None:
+        """Take over the state of a session that was made just now, by its only event."""
+        self._state = state
+        self._grew(1)
+        self._publish(state, (first,))
+
     async def load(self) -> State:
         """Return the state, folded anew from the log when it is not at hand."""
         async with self._lock:

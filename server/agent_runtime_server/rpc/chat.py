@@ -13,6 +13,7 @@ from agent_runtime_server.engine import frames, intake
 from agent_runtime_server.engine.feed import Feed, Wanted
 from agent_runtime_server.engine.position import check_position, not_found
 from agent_runtime_server.engine.session import Session
+from agent_runtime_server.engine.turn import State
 from agent_runtime_server.rpc import acks, wire
 from agent_runtime_server.rpc.hello import first_frame
 from agent_runtime_server.rpc.principal import Principal, principal
@@ -66,8 +67,8 @@ class ChatService:
         hello = (await first_frame(requests, v1.ChatRequest, self._replica.hello_seconds)).hello
         self._replica.refuse_draining()
         who = principal(call)
-        session = await self._replica.hub.session(hello.session_id, who.tenant, latest=True)
-        welcome, attachment = await self._attach(session, hello, who)
+        welcome, attachment = await self._attach(hello, who)
+        session = attachment.session
         call.stream.on_end(attachment.feed.answer, attachment.feed.end)
         reader = self._replica.tasks.create_task(self._read(requests, attachment), name=f"read {call.correlation_id}")
         try:
@@ -80,15 +81,20 @@ class ChatService:
             session.leave(attachment.feed)
             reader.cancel()
 
-    async def _attach(
-        self, session: Session, hello: v1.ChatHello, who: Principal
-    ) -> tuple[v1.ChatWelcome, _Attachment]:
+    async def _attach(self, hello: v1.ChatHello, who: Principal) -> tuple[v1.ChatWelcome, _Attachment]:
         """Put the client on the session; as executor it takes the place of the one before."""
         version = self._replica.protocol_version(hello.protocol_version)
         executes = hello.role != v1.ATTACH_ROLE_OBSERVER
         sender = frames.Sender(who.actor(v1.ACTOR_KIND_USER), hello.client_id, "", observer=not executes)
         if executes:
             frames.check_tools(hello.tools, "hello.tools")
+
+        def may_be_stale(state: State) -> bool:
+            """Tell whether nothing that follows would find out, as a commit does."""
+            commits = executes and frames.would_attach(state, sender, hello.tools)
+            return not commits or hello.after_seq > state.head_seq
+
+        session = await self._replica.hub.session(hello.session_id, who.tenant, latest=may_be_stale)
         state = await session.load()
         check_position(session.oldest_seq, state.head_seq, hello.after_seq)
         if executes:

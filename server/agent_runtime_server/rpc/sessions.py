@@ -34,7 +34,7 @@ class SessionService:
             title=request.title,
             labels=request.labels,
         )
-        session, created = await lifecycle.create(self._replica.services, wish)
+        session, created = await lifecycle.create(self._replica.services, wish, self._replica.hub.begin)
         await self._replica.wrote(call)
         return v1.CreateSessionResponse(session=session, created=created)
 

@@ -251,8 +251,8 @@ class EventLog(Protocol):
         """Commit, together with what others append now; raises StoreUnavailable when it is not known."""
         ...
 
-    async def create(self, new: NewSession) -> SessionRow | None:
-        """Make a session; returns the one there already is by its id or request id, None when made."""
+    async def create(self, new: NewSession) -> tuple[SessionRow, bool]:
+        """Make a session; returns it, or the one there already is by its id or request id, and whether it was made."""
         ...
 
     async def load(self, tenant: str, session_id: str, fold_version: int) -> Loaded | None:

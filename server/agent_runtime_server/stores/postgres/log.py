@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import asyncpg
 
 from agent_runtime import v1
+from agent_runtime_server.core.errors import StoreUnavailable
 from agent_runtime_server.stores.base import (
     Append,
     Appended,
@@ -24,9 +25,9 @@ from agent_runtime_server.stores.postgres.writer import Writer
 
 _PAGE_BYTES = 2 << 20
 
-_ROW = """session_id, tenant, owner, title, labels, head_seq, oldest_seq, state, summary, lease_epoch,
-    coalesce(lease_owner = $1, false) AS lease_mine, create_time, update_time, expire_time,
-    xmin::text AS version"""
+_FREE = """session_id, tenant, owner, title, labels, head_seq, oldest_seq, state, summary, lease_epoch,
+    false AS lease_mine, create_time, update_time, expire_time, xmin::text AS version"""
+_ROW = _FREE.replace("false", "coalesce(lease_owner = $1, false)")
 
 _LOAD_EVENTS = 500
 
@@ -53,19 +54,20 @@ _LIST = f"""SELECT {_ROW} FROM sessions
       AND (cardinality($5::smallint[]) = 0 OR state = ANY ($5)) AND labels @> $6
     ORDER BY create_time DESC, session_id DESC LIMIT $7"""
 
-_CREATE = """WITH made AS (
+_CREATE = f"""WITH made AS (
     INSERT INTO sessions (session_id, tenant, owner, request_id, title, labels, head_seq, oldest_seq, state, summary,
                           create_time, update_time)
     VALUES ($1, $2, $3, nullif($4, ''), $5, $6, coalesce($13, 0) + cardinality($10::bigint[]), coalesce($13, 0) + 1,
             $7, $8, $9, $9)
-    ON CONFLICT DO NOTHING RETURNING session_id),
+    ON CONFLICT DO NOTHING RETURNING {_FREE}),
     based AS (
     INSERT INTO session_snapshots (session_id, fold_version, seq, base, bytes)
-    SELECT session_id, $14, $13, true, $15 FROM made WHERE $13::bigint IS NOT NULL)
+    SELECT session_id, $14, $13, true, $15 FROM made WHERE $13::bigint IS NOT NULL),
+    begun AS (
     INSERT INTO session_events (session_id, seq, kind, payload)
     SELECT made.session_id, e.seq, e.kind, e.payload
-    FROM made, unnest($10::bigint[], $11::smallint[], $12::bytea[]) AS e (seq, kind, payload)
-    RETURNING seq"""
+    FROM made, unnest($10::bigint[], $11::smallint[], $12::bytea[]) AS e (seq, kind, payload))
+    SELECT * FROM made"""
 
 _EXISTING = f"""SELECT {_ROW},
     (SELECT payload FROM session_events e WHERE e.session_id = s.session_id AND e.seq = s.oldest_seq) AS first
@@ -107,8 +109,8 @@ class PostgresLog:
         """Commit through the group-commit writer."""
         return await self._writer.append(append)
 
-    async def create(self, new: NewSession) -> SessionRow | None:
-        """Make a session; returns the one there already is by its id or request id, None when made."""
+    async def create(self, new: NewSession) -> tuple[SessionRow, bool]:
+        """Make a session; returns it, or the one there already is by its id or request id, and whether it was made."""
         session, lost = new.session, False
         arguments = (
             session.session_id, new.tenant, session.owner.SerializeToString(), new.request_id, session.title,
@@ -123,13 +125,13 @@ class PostgresLog:
             lost = True
             made = await self._database.fetchrow(_CREATE, *arguments)
         if made is not None:
-            return None
+            return _session_row(made), True
         existing = await self._database.read_row(
             _EXISTING, self._replica, session.session_id, new.tenant, new.request_id
         )
-        if existing is None or (lost and existing["first"] == new.events[0].payload):
-            return None
-        return _session_row(existing)
+        if existing is None:  # it was removed in between
+            raise StoreUnavailable("the session was removed at this very moment; try again")
+        return _session_row(existing), lost and existing["first"] == new.events[0].payload
 
     async def load(self, tenant: str, session_id: str, fold_version: int) -> Loaded | None:
         """Return a session to be folded, in one round trip."""

@@ -296,8 +296,8 @@ def _ledger(settings: Settings, stores: Stores) -> Ledger:
     return Ledger(
         PostgresUsage(stores.database),
         lambda: stores.clock().ToDatetime().date(),
-        DayBudget(settings.user_day_tokens, round(settings.user_day_cost * 1e6)),
-        DayBudget(settings.tenant_day_tokens, round(settings.tenant_day_cost * 1e6)),
+        DayBudget(settings.user_day_tokens, round(settings.user_day_cost * 1e6), settings.user_day_steps),
+        DayBudget(settings.tenant_day_tokens, round(settings.tenant_day_cost * 1e6), settings.tenant_day_steps),
     )
 
 
@@ -331,6 +331,9 @@ def _budget(settings: Settings) -> Budget:
         tool_calls=settings.turn_tool_calls,
         session_tokens=settings.session_tokens,
         session_cost_micros=round(settings.session_cost * 1e6),
+        session_steps=settings.session_steps,
+        session_tool_calls=settings.session_tool_calls,
+        session_seconds=settings.session_seconds,
         ask_percent=settings.budget_ask_percent,
     )
 

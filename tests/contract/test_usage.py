@@ -97,6 +97,15 @@ async def test_a_new_day_begins_with_nothing(store: PostgresUsage) -> None:
     assert await spend(ledger, ANN) == ""
 
 
+async def test_steps_of_a_day_are_bounded_and_each_call_under_way_is_one(store: PostgresUsage) -> None:
+    ledger = Ledger(store, lambda: TODAY, DayBudget(steps=3))
+    await ledger.look(ANN)
+    assert await spend(ledger, ANN) == ""
+    with ledger.call(ANN, NOTHING), ledger.call(ANN, NOTHING):
+        assert await spend(ledger, ANN) == "user.day.steps"
+    assert [await spend(ledger, ANN) for _ in range(3)] == ["", "", "user.day.steps"]
+
+
 async def test_what_cannot_be_counted_now_is_counted_later_and_still_holds(
     store: PostgresUsage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

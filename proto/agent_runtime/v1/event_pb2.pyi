@@ -770,6 +770,9 @@ class TurnBudget(message.Message):
     SESSION_TOKENS_FIELD_NUMBER: builtins.int
     SESSION_COST_MICROS_FIELD_NUMBER: builtins.int
     ASK_PERCENT_FIELD_NUMBER: builtins.int
+    SESSION_STEPS_FIELD_NUMBER: builtins.int
+    SESSION_TOOL_CALLS_FIELD_NUMBER: builtins.int
+    SESSION_SECONDS_FIELD_NUMBER: builtins.int
     tokens: builtins.int
     """Tokens that models read and write in the turn."""
     cost_micros: builtins.int
@@ -782,6 +785,12 @@ class TurnBudget(message.Message):
     """Cost of the session, in millionths."""
     ask_percent: builtins.int
     """The user is asked whether to go on each time another so many hundredths of a budget are used; 0 asks nobody."""
+    session_steps: builtins.int
+    """Model calls of the session."""
+    session_tool_calls: builtins.int
+    """Tool calls of the session."""
+    session_seconds: builtins.int
+    """Seconds of the session's turns; those spent waiting for humans and for model endpoints are not counted."""
     def __init__(
         self,
         *,
@@ -791,10 +800,13 @@ class TurnBudget(message.Message):
         session_tokens: builtins.int = ...,
         session_cost_micros: builtins.int = ...,
         ask_percent: builtins.int = ...,
+        session_steps: builtins.int = ...,
+        session_tool_calls: builtins.int = ...,
+        session_seconds: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["ask_percent", b"ask_percent", "cost_micros", b"cost_micros", "session_cost_micros", b"session_cost_micros", "session_tokens", b"session_tokens", "tokens", b"tokens", "tool_calls", b"tool_calls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["ask_percent", b"ask_percent", "cost_micros", b"cost_micros", "session_cost_micros", b"session_cost_micros", "session_seconds", b"session_seconds", "session_steps", b"session_steps", "session_tokens", b"session_tokens", "session_tool_calls", b"session_tool_calls", "tokens", b"tokens", "tool_calls", b"tool_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -84,10 +84,15 @@ class Settings(BaseSettings):
     turn_tool_calls: int = Field(0, ge=0, le=1_000_000, description="most tool calls of a turn")
     session_tokens: int = Field(0, ge=0, description="most tokens of a session")
     session_cost: float = Field(0, ge=0, description="most a session may cost")
+    session_steps: int = Field(0, ge=0, description="most model calls of a session")
+    session_tool_calls: int = Field(0, ge=0, description="most tool calls of a session")
+    session_seconds: int = Field(0, ge=0, description="longest time of a session's turns in all, as of turn_seconds")
     user_day_tokens: int = Field(0, ge=0, description="most tokens of a user in a day (UTC)")
     user_day_cost: float = Field(0, ge=0, description="most a user may cost in a day")
+    user_day_steps: int = Field(0, ge=0, description="most model calls of a user in a day")
     tenant_day_tokens: int = Field(0, ge=0, description="most tokens of a tenant in a day")
     tenant_day_cost: float = Field(0, ge=0, description="most a tenant may cost in a day")
+    tenant_day_steps: int = Field(0, ge=0, description="most model calls of a tenant in a day")
     budget_ask_percent: int = Field(
         0,
         ge=0,

@@ -50,6 +50,8 @@ def accounts(state: State, turn: Turn, limits: Limits) -> Iterator[Account]:
     yield Account(STEPS, limits.turn_steps, turn.steps, 1)
     tokens, cost = max(1, tokens_of(last)), max(1, last.cost_micros)
     all_tokens = tokens_of(state.usage) + tokens_of(turn.usage)
+    all_calls = state.usage.model_calls + turn.usage.model_calls
+    worked = (state.worked_nanos + turn.worked_nanos(state.last_nanos)) // 1_000_000_000
     for name, limit, used, needed, granted in (
         ("turn.tokens", budget.tokens, tokens_of(turn.usage), tokens, turn.granted),
         ("turn.cost", budget.cost_micros, turn.usage.cost_micros, cost, turn.granted),
@@ -62,6 +64,9 @@ def accounts(state: State, turn: Turn, limits: Limits) -> Iterator[Account]:
             cost,
             state.granted,
         ),
+        ("session.steps", budget.session_steps, all_calls, 1, state.granted),
+        ("session.tool_calls", budget.session_tool_calls, state.tool_calls + turn.tool_calls, 0, state.granted),
+        ("session.seconds", budget.session_seconds, worked, 1, state.granted),
     ):
         if limit:
             part = max(1, limit * budget.ask_percent // 100)

@@ -30,6 +30,7 @@ class DayBudget:
 
     tokens: int = 0
     cost_micros: int = 0
+    steps: int = 0
 
 
 @dataclass(slots=True)
@@ -65,6 +66,7 @@ class Ledger:
     def call(self, spender: Spender, expected: v1.Usage) -> Iterator[None]:
         """Set aside what a model call is expected to take, while the block runs; raises TURN_BUDGET_EXCEEDED."""
         tenant = Spender(spender.tenant, "")
+        expected = _one_call(expected)
         self._check(spender, self.per_user, expected)
         self._check(tenant, self.per_tenant, expected)
         both = [self._held.setdefault(one, []) for one in (spender, tenant)]
@@ -89,6 +91,7 @@ class Ledger:
         for name, limit, spent, needed in (
             ("tokens", budget.tokens, tokens_of(used), tokens_of(expected)),
             ("cost", budget.cost_micros, used.cost_micros, expected.cost_micros),
+            ("steps", budget.steps, used.model_calls, expected.model_calls),
         ):
             if limit and spent + max(1, needed) > limit:
                 raise _exceeded(f"{'user' if spender.subject else 'tenant'}.day.{name}", limit, spent)
@@ -148,6 +151,14 @@ class Ledger:
             for spender in spenders:
                 for one in (spender, Spender(spender.tenant, "")):
                     self._known[one] = totals.get(one, v1.Usage())
+
+
+def _one_call(expected: v1.Usage) -> v1.Usage:
+    """Return what a call is expected to take, which is one call whatever it takes else."""
+    one = v1.Usage()
+    one.CopyFrom(expected)
+    one.model_calls = 1
+    return one
 
 
 def _exceeded(name: str, limit: int, used: int) -> CallerError:

@@ -28,6 +28,9 @@ class Budget:
     tool_calls: int = 0
     session_tokens: int = 0
     session_cost_micros: int = 0
+    session_steps: int = 0
+    session_tool_calls: int = 0
+    session_seconds: int = 0
     ask_percent: int = 0  # of a budget, after which the user is asked whether to go on
 
 

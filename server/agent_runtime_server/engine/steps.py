@@ -153,6 +153,8 @@ def _one_too_many(draft: Draft, index: int) -> str:
         return f"an answer may have {limits.calls_per_step} calls"
     if 0 < limits.budget.tool_calls <= draft.turn.tool_calls + index:
         return f"the turn had its {limits.budget.tool_calls} tool calls"
+    if 0 < limits.budget.session_tool_calls <= draft.state.tool_calls + draft.turn.tool_calls + index:
+        return f"the session had its {limits.budget.session_tool_calls} tool calls"
     return ""
 
 

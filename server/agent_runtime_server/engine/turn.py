@@ -19,7 +19,7 @@ from agent_runtime_server.core.clock import to_nanos
 from agent_runtime_server.core.transcript import Answered, Called, Entry, HandedOff, Said, Told, conclude
 from agent_runtime_server.engine.limits import Limits, of_turn
 
-FOLD_VERSION: Final = 4
+FOLD_VERSION: Final = 5
 """Grows when the fold reads events differently or the state changes its shape, so that older snapshots are refolded.
 
 Where the log before a snapshot is gone, an older one is read all the same: give new fields a default.
@@ -118,6 +118,10 @@ class Turn:
         default_factory=dict
     )  # of the turn's budgets, how much was used at the last consent
 
+    def worked_nanos(self, nanos: int) -> int:
+        """Return how long it has taken at a moment, without waiting for a human or a model."""
+        return (self.waiting_nanos or nanos) - self.started_nanos - self.paused_nanos
+
     @property
     def open_calls(self) -> list[Call]:
         """Calls without a result, in the order of the answer."""
@@ -160,6 +164,8 @@ class State:
     last_turn: v1.Turn | None = None
     usage: v1.Usage = field(default_factory=v1.Usage)
     granted: dict[str, int] = field(default_factory=dict)  # as in a turn, of the session's budgets
+    tool_calls: int = 0  # of the finished turns, as is the usage
+    worked_nanos: int = 0  # how long they took, without waiting for humans and models
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,6 +393,8 @@ def _turn_finished(state: State, event: v1.SessionEvent) -> None:
         turn_id=turn.turn_id, state=event.turn_finished.state, attempt=turn.attempt, first_seq=turn.first_seq
     )
     add_usage(state.usage, turn.usage)
+    state.tool_calls += turn.tool_calls
+    state.worked_nanos += turn.worked_nanos(state.last_nanos)
     _hear_steering(state, turn)  # what no step saw is said all the same
     state.turn = None
     conclude(state.transcript, state.told)

@@ -8,7 +8,7 @@ from agent_runtime_server.core.transcript import Said
 from agent_runtime_server.engine.limits import Budget, Limits
 from agent_runtime_server.engine.turn import TakeStep, next_effect
 
-from .world import World
+from .world import SECOND, World
 
 FAILED = v1.TURN_STATE_FAILED
 
@@ -54,6 +54,8 @@ def question(world: World) -> v1.Question:
         ({"tool_calls": 2}, 3, ("turn.tool_calls", "2", "3")),
         ({"session_tokens": 250}, 2, ("session.tokens", "250", "200")),
         ({"session_cost_micros": 60}, 2, ("session.cost", "60", "60")),
+        ({"session_steps": 3}, 3, ("session.steps", "3", "3")),
+        ({"session_tool_calls": 2}, 3, ("session.tool_calls", "2", "3")),
         ({"turn_steps": 4, "tokens": 1000}, 4, ("turn.steps", "4", "4")),
     ],
 )
@@ -90,6 +92,43 @@ def test_a_session_keeps_what_its_turns_have_spent() -> None:
     world.say()
     world.answer(text="three, for which there was a little left")
     assert world.say()[-1].turn_finished.error.metadata["budget"] == "session.tokens"
+
+
+@pytest.mark.parametrize(
+    ("budget", "told"),
+    [({"session_steps": 3}, ("session.steps", "3", "3")), ({"session_seconds": 60}, ("session.seconds", "60", "60"))],
+)
+def test_steps_and_seconds_add_up_over_the_turns_of_a_session(
+    budget: dict[str, int], told: tuple[str, str, str]
+) -> None:
+    world = spoken_to(**budget)
+    for _ in range(3):
+        world.nanos += 20 * SECOND
+        assert world.answer(text="done")[-1].turn_finished.state == v1.TURN_STATE_COMPLETED
+        world.nanos += 1000 * SECOND  # between turns, which is nobody's
+        finished = world.say()[-1].turn_finished
+        world.crash()
+    assert finished.error.reason == "TURN_BUDGET_EXCEEDED"
+    assert tuple(finished.error.metadata[key] for key in ("budget", "limit", "used")) == told
+
+
+def test_waiting_for_a_human_takes_none_of_a_sessions_seconds() -> None:
+    world = spoken_to(session_seconds=60)
+    world.answer(("write_file", {"path": "a", "content": "b"}))
+    world.nanos += 200 * SECOND
+    world.decide(v1.APPROVAL_VERDICT_REJECT)
+    assert isinstance(next_effect(world.state), TakeStep)
+
+
+def test_tool_calls_of_a_session_beyond_their_number_are_refused() -> None:
+    world = spoken_to(session_tool_calls=2)
+    step(world)
+    world.answer(text="done")
+    world.say()
+    events = world.answer(*[("read_file", {"path": f"{number}.py"}) for number in range(2)])
+    assert len(world.dispatched(events)) == 1
+    [refused] = [event.tool_call_completed.result for event in events if event.HasField("tool_call_completed")]
+    assert refused.error_message == "the session had its 2 tool calls"
 
 
 def test_the_user_is_asked_each_time_another_part_is_used() -> None:

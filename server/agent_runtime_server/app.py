@@ -157,8 +157,9 @@ async def running(settings: Settings, place: Place, hurry: asyncio.Event) -> Asy
             ]
             dependencies = _dependencies(prober, stores.histories)
             server = _server(settings, place, replica, gate, health, dependencies, model, ledger)
-            bound = listen(server, settings, place.host, place.port)
             await prober.probe_all()
+            # From here on connections come in, so nothing may keep them waiting for the server's start.
+            bound = listen(server, settings, place.host, place.port)
             await server.start()
             try:
                 yield Running(f"{place.host}:{bound}", metrics_port)

@@ -5,10 +5,10 @@ once, several calls interleaved, one index for several calls with ids of their o
 choices empty or with an empty delta beside the usage, a whole `message` where a `delta` belongs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from io import StringIO
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -43,6 +43,19 @@ class Assembler:
     def finished(self) -> bool:
         """True when the endpoint has said why the answer ends."""
         return bool(self._finish_reason)
+
+    def add_all(self, chunks: Iterable[object]) -> None:
+        """Take chunks in order; raise what one reports when it is an error."""
+        texts: list[str] = []
+        for chunk in chunks:
+            text = _only_text(chunk) if self._model else None
+            if text is not None:
+                texts.append(text)
+                continue
+            self._say("".join(texts))
+            texts.clear()
+            self.add(chunk)
+        self._say("".join(texts))
 
     def add(self, chunk: object) -> None:
         """Take one chunk, or a whole completion; raise what it reports when it is an error."""
@@ -91,14 +104,19 @@ class Assembler:
             self._grow(len(reasoning))
             self._reasoning.write(reasoning)
             self._add(Channel.REASONING, reasoning)
-        if text := _text_of(delta.get("content")):
-            self._grow(len(text))
-            self._text.write(text)
-            self._add(Channel.TEXT, text)
+        self._say(_text_of(delta.get("content")))
         if isinstance(pieces := delta.get("tool_calls"), list):
             for piece in pieces:
                 if isinstance(piece, dict):
                     self._call_piece(piece)
+
+    def _say(self, text: str) -> None:
+        if not text:
+            return
+        self.begun = True
+        self._grow(len(text))
+        self._text.write(text)
+        self._add(Channel.TEXT, text)
 
     def _add(self, channel: Channel, text: str, call_index: int = 0, tool_name: str = "") -> None:
         """Add a piece to the run it goes on with, or begin one."""
@@ -183,6 +201,26 @@ class _Call:
 
 def _str(value: object) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _only_text(chunk: Any) -> str | None:
+    """Return the text of a chunk that brings nothing else, as most do; None for one that has to be looked at."""
+    try:
+        (choice,) = chunk["choices"]
+        delta = choice["delta"]
+        text = delta["content"]
+    except (TypeError, ValueError, LookupError):
+        return None
+    plain = (
+        isinstance(text, str)
+        and len(delta) == 1
+        and choice.get("finish_reason") is None
+        and not choice.get("index")
+        and chunk.get("usage") is None
+        and "error" not in chunk
+        and chunk.get("object") != "error"
+    )
+    return text if plain else None
 
 
 def _text_of(content: object) -> str:

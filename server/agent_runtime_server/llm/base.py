@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Protocol
 
 from agent_runtime import v1
 
 
-class Channel(Enum):
+class Channel(StrEnum):
     """What a piece of an answer belongs to."""
 
     TEXT = "text"

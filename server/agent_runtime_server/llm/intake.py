@@ -75,6 +75,10 @@ class Intake:
             raise ModelUnavailable("the model endpoint's answer is larger than this service accepts")
 
     def _events(self, events: list[bytes]) -> None:
+        if not self.done and (chunks := _decoded_together(events)) is not None:
+            self.events += len(chunks)
+            self._assembler.add_all(chunks)
+            return
         for event in events:
             if self.done:
                 return
@@ -103,6 +107,17 @@ class Intake:
                 else "the model endpoint answered with something that is no completion; check the base URL",
                 kind="cut",
             )
+
+
+def _decoded_together(events: list[bytes]) -> list[object] | None:
+    """Return the chunks that events hold when all are JSON objects, decoded at once; None when one has to be looked at."""
+    if not all(event.startswith(b"{") and event.endswith(b"}") for event in events):
+        return None
+    try:
+        chunks: list[object] = orjson.loads(b"[%b]" % b",".join(events))
+    except orjson.JSONDecodeError:
+        return None
+    return chunks if len(chunks) == len(events) else None
 
 
 def _decoded(data: bytes) -> object:

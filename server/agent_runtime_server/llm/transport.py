@@ -144,6 +144,9 @@ class _Connection(asyncio.Protocol):
         self._take: Take | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0  # when the timer is to fire
+        self._late = 0.0  # by how much it did, the last time
+        self._pieces = 0  # that came since the last handing over
+        self._paused = False  # what comes gathers in the kernel, so that one call brings all of it
         self._waiter: asyncio.Future[None] | None = None
         self._used = self._loop.time()
 
@@ -199,6 +202,7 @@ class _Connection(asyncio.Protocol):
         """Give what has gathered to whom the body is poured; so many seconds later than it was to be."""
         if self._take is None or not self._parts:
             return
+        dense, self._pieces = self._pieces > 1, 0
         try:
             seconds = self._take(self._all())
         except Exception as error:  # noqa: BLE001 - it is raised where the answer is waited for
@@ -207,6 +211,18 @@ class _Connection(asyncio.Protocol):
             if seconds and not self._ended:
                 self._due = self._loop.time() + seconds + min(4 * late, _MOST_STRETCH * seconds)
                 self._timer = self._loop.call_at(self._due, self._gathered_enough)
+                if dense:
+                    self._pause()
+
+    def _pause(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+            self._paused = True
+
+    def _resume(self) -> None:
+        self._paused = False
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def finish(self) -> bool:
         """Let go of the answer; tells whether the connection can be asked again."""
@@ -237,7 +253,12 @@ class _Connection(asyncio.Protocol):
 
     def _gathered_enough(self) -> None:
         self._timer = None
-        self._hand_over(self._loop.time() - self._due)
+        late = self._loop.time() - self._due
+        if self._paused:
+            self._late = late
+            self._resume()  # and what has gathered comes at once
+        else:
+            self._hand_over(late)
 
     # -- of asyncio -------------------------------------------------------------------------------------------------
 
@@ -256,7 +277,8 @@ class _Connection(asyncio.Protocol):
             if self._head_size > _LONGEST_HEAD:
                 self._fail(httpx.RemoteProtocolError("the head of the answer is too long"))
         elif self._timer is None or self._ended:
-            self._hand_over()
+            late, self._late = self._late, 0.0
+            self._hand_over(late)
         return None
 
     def _parse(self, data: bytes) -> None:
@@ -309,6 +331,7 @@ class _Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """Gather; wake the reader unless it is to read later."""
         self._parts.append(body)
+        self._pieces += 1
         self._gathered += len(body)
         if self._gathered >= _MOST_GATHERED and self._transport is not None:
             with suppress(RuntimeError):

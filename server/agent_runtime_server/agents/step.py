@@ -53,6 +53,8 @@ async def take_step(
 
 
 def _with_our_names(answer: ModelAnswer, specs: Iterable[v1.ToolSpec]) -> ModelAnswer:
+    if not answer.calls:
+        return answer
     ours = {wire_name(spec.name): spec.name for spec in specs}
     calls = tuple(replace(call, name=ours.get(call.name, call.name)) for call in answer.calls)
     return replace(answer, calls=calls)

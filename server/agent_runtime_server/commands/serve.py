@@ -24,7 +24,7 @@ from agent_runtime_server.stores.postgres.migrations import MigrationError
 from agent_runtime_server.telemetry import logs
 
 _MOST_WORKERS = 64
-_YOUNG_OBJECTS: Final = 20_000  # made between two collections
+_YOUNG_OBJECTS: Final = 50_000  # made between two collections
 
 
 def serve(

@@ -72,9 +72,10 @@ class Writing:
     def _flush_in(self, window: float) -> None:
         """Flush when a window has passed since the last time; at once if it has, or as good as has."""
         loop = asyncio.get_running_loop()
-        wait = self._flushed + window - loop.time()
+        now = loop.time()
+        wait = self._flushed + window - now
         if wait <= window / 8:
-            self._flushed = loop.time()
+            self._flushed = now
             self.flush()
         else:
             self._timer = loop.call_later(wait, self._window_ended)

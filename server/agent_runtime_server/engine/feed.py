@@ -211,7 +211,11 @@ class Feed:
 
     def _next(self) -> Item | None:
         """Return what can be sent now: what is queued, then control frames; an ack as soon as its event is out."""
-        while self._live and self._queue and not self._acks_first() and not self._holds_back(self._queue[0]):
+        while self._live and self._queue:
+            if self._controls and self._acks_first():
+                break
+            if self._wanted.most_unacked and self._holds_back(self._queue[0]):
+                break
             item = self._queue.pop(0)
             if not self._queue:
                 self._queued_bytes = 0
@@ -233,13 +237,12 @@ class Feed:
 
     def _acks_first(self) -> bool:
         """Tell whether an ack is due, which a stream of text must not hold up."""
-        control = self._controls[0] if self._controls else None
+        control = self._controls[0]
         return isinstance(control, v1.FrameAck) and control.seq <= self._sent_seq
 
     def _holds_back(self, item: Item) -> bool:
         """Tell whether the reader must acknowledge before this event is sent."""
-        most = self._wanted.most_unacked
-        return bool(most) and isinstance(item, StoredEvent) and item.seq - self._acked_seq > most
+        return isinstance(item, StoredEvent) and item.seq - self._acked_seq > self._wanted.most_unacked
 
     async def _replay(self) -> AsyncIterator[Item]:
         """Yield the next page of the log; at its head go live, without a moment in which a commit could be missed."""

@@ -75,9 +75,11 @@ class Intake:
             raise ModelUnavailable("the model endpoint's answer is larger than this service accepts")
 
     def _events(self, events: list[bytes]) -> None:
-        if not self.done and (chunks := _decoded_together(events)) is not None:
-            self.events += len(chunks)
+        ends = bool(events) and events[-1] == DONE
+        if not self.done and (chunks := _decoded_together(events[:-1] if ends else events)) is not None:
+            self.events += len(events)
             self._assembler.add_all(chunks)
+            self.done = ends
             return
         for event in events:
             if self.done:
@@ -110,9 +112,7 @@ class Intake:
 
 
 def _decoded_together(events: list[bytes]) -> list[object] | None:
-    """Return the chunks that events hold when all are JSON objects, decoded at once; None when one has to be looked at."""
-    if not all(event.startswith(b"{") and event.endswith(b"}") for event in events):
-        return None
+    """Return what events hold when all of it is JSON, decoded at once; None when they have to be looked at."""
     try:
         chunks: list[object] = orjson.loads(b"[%b]" % b",".join(events))
     except orjson.JSONDecodeError:

@@ -8,6 +8,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from time import monotonic
 from typing import Final
 from urllib.request import getproxies, proxy_bypass
 
@@ -148,7 +149,7 @@ class OpenAiModel:
             wait = self._idle_seconds
         else:
             return
-        when, now = timer.when() or 0, asyncio.get_running_loop().time()
+        when, now = timer.when() or 0, monotonic()
         if not wait * 15 / 16 < when - now <= wait:  # setting it for each packet costs more than it is worth
             timer.reschedule(now + wait)
 

@@ -87,7 +87,8 @@ class Resilient:
             if any(other.room() for other in lines[place + 1 :]):
                 patience = replace(patience, seconds=min(patience.seconds, _PATIENCE_WITH_OTHERS))
             try:
-                return await self._ask(line, replace(request, model=line.model), shown, tell, patience)
+                asked = request if request.model == line.model else replace(request, model=line.model)
+                return await self._ask(line, asked, shown, tell, patience)
             except ModelError as error:
                 if isinstance(error, ModelRejected) and (shown.begun or not error.elsewhere):
                     raise
@@ -101,9 +102,18 @@ class Resilient:
     ) -> ModelAnswer:
         """Ask one model, as often as it makes sense."""
 
+        async def call(number: int) -> ModelAnswer:
+            await line.quiet(patience.seconds, number, tell)
+            async with self._turnstile.place(request.tenant, _cost(request), lambda: _queued(line, tell)):
+                return await line.call(request, shown)
+
         def once_more(state: RetryCallState) -> None:
             self._retried(line, state, tell)
 
+        try:
+            return await call(1)
+        except ModelError as error:
+            failure = error
         retrying = AsyncRetrying(
             retry=retry_if_exception(lambda error: _worth_another_call(error) and not shown.begun),
             stop=stop_after_attempt(patience.calls) | stop_before_delay(patience.seconds) | _Spent(line),
@@ -112,11 +122,11 @@ class Resilient:
             sleep=asyncio.sleep,
             reraise=True,
         )
-        async for attempt in retrying:
+        async for attempt in retrying:  # whose first one has been: most calls need no second
             with attempt:
-                await line.quiet(patience.seconds, attempt.retry_state.attempt_number, tell)
-                async with self._turnstile.place(request.tenant, _cost(request), lambda: _queued(line, tell)):
-                    return await line.call(request, shown)
+                if attempt.retry_state.attempt_number == 1:
+                    raise failure
+                return await call(attempt.retry_state.attempt_number)
         raise AssertionError("the last attempt returns or raises")
 
     def _retried(self, line: Line, state: RetryCallState, tell: Tell | None) -> None:

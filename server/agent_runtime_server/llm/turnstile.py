@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from agent_runtime_server.core.fair import FairQueue
 
@@ -21,12 +21,12 @@ class Turnstile:
         """Number of calls that wait for a place."""
         return len(self._queue)
 
-    @asynccontextmanager
-    async def place(self, tenant: str, cost: int, waits: Callable[[], None]) -> AsyncIterator[None]:
+    def place(self, tenant: str, cost: int, waits: Callable[[], None]) -> AbstractAsyncContextManager[None]:
         """Hold a place while the block runs; calls `waits` when none is free."""
-        if not self._places:
-            yield
-            return
+        return self._held(tenant, cost, waits) if self._places else nullcontext()
+
+    @asynccontextmanager
+    async def _held(self, tenant: str, cost: int, waits: Callable[[], None]) -> AsyncIterator[None]:
         if self._taken < self._places:
             self._taken += 1
         else:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from benchkit.commits import commit_latencies
 from benchkit.load import Job, Seen
 from benchkit.processes import KIT_PATH, Failed, child, cpu_seconds, resident_bytes
 
@@ -27,6 +28,7 @@ class System:
     target: str
     pids: Sequence[int] = ()
     template: str = ""
+    metrics_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +65,19 @@ async def measure(system: System, cell: Cell, warm: float, seconds: float, seed:
         for client in clients:
             await client.tell(str(begin))
         await asyncio.sleep(begin + warm - time.monotonic())
+        commits = await commit_latencies(system.metrics_port)
         before, started = cpu_seconds(system.pids), time.monotonic()
         asking = cpu_seconds([client.pid for client in clients])
         await asyncio.sleep(seconds)
         cpu, took = cpu_seconds(system.pids) - before, time.monotonic() - started
         asking = cpu_seconds([client.pid for client in clients]) - asking
+        commits = (await commit_latencies(system.metrics_port)).since(commits)
         for client in clients:
             await client.ready("done", 120)
         seen = [Seen(**json.loads(answer.read_text())) for answer in answers]
     found = _figures(_joined(seen, cell), cpu, took, resident_bytes(system.pids))
-    return found | {"client ms/turn": asking * 1000 / max(found["turns/s"] * took, 1)}
+    found["client ms/turn"] = asking * 1000 / max(found["turns/s"] * took, 1)
+    return found | ({"commit p99 ms": commits.percentile(99)} if system.metrics_port else {})
 
 
 def _shares(streams: int) -> list[int]:

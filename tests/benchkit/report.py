@@ -8,7 +8,7 @@ from benchkit.figures import Cells, Figure
 
 _COLUMNS: Final = (
     "turns/s", "tokens/s", "cpu ms/turn", "turn p50 ms", "turn p99 ms", "first p50 ms", "token p50 ms", "ack p99 ms",
-    "frames/turn", "resident MB",
+    "commit p99 ms", "frames/turn", "resident MB",
 )  # fmt: skip
 _COLOURS: Final = {"service": "#2a6f97", "per token": "#89c2d9", "bare": "#adb5bd"}
 _ROW: Final = 18

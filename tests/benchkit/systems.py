@@ -10,7 +10,7 @@ from typing import Final
 from agent_runtime_server.embedded import Embedded, embedded
 from benchkit.cells import System
 from benchkit.load import PLACE
-from benchkit.processes import KIT_PATH, Child, child
+from benchkit.processes import KIT_PATH, Child, child, free_port
 
 SERVE: Final = ("-m", "agent_runtime_client.cli", "serve", "--stop-on-stdin-close", "--port", "0", "--metrics-port")
 _KIT: Final = Path(__file__).resolve().parent
@@ -35,9 +35,10 @@ class Stand:
             "AGENT_RUNTIME_LOG_LEVEL": "WARNING",
         }
         given = {f"AGENT_RUNTIME_{key.upper()}": value for key, value in settings.items()}
-        async with child(*SERVE, "0", folder=self.folder, settings=common | given) as process:
+        port = free_port()
+        async with child(*SERVE, str(port), folder=self.folder, settings=common | given) as process:
             target = await process.ready("agent-runtime serving on ")
-            yield System(name, "service", target, [process.pid]), process
+            yield System(name, "service", target, [process.pid], metrics_port=port), process
 
 
 @asynccontextmanager

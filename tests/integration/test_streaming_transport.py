@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from agent_runtime_server.llm.transport import StreamingTransport
+from agent_runtime_server.llm.transport import _MANY_POURED, StreamingTransport
 
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -203,3 +203,28 @@ async def test_what_a_taker_raises_ends_the_answer() -> None:
         await response.aclose()
         await body(await ask(endpoint, transport))
         assert endpoint.connections == 2
+
+
+async def test_while_many_are_poured_what_comes_densely_is_taken_together_and_whole() -> None:
+    letters = [chunk(letter.encode()) for letter in "cdefghij"]
+    script = [HEAD, chunk(b"a") + chunk(b"b"), b"", *letters, END]
+    async with answering(*[script] * _MANY_POURED) as (endpoint, transport):
+        responses = [await ask(endpoint, transport) for _ in range(_MANY_POURED)]
+        taken: list[list[bytes]] = [[] for _ in responses]
+
+        def taker(mine: list[bytes]) -> Callable[[bytes], float]:
+            def take(data: bytes) -> float:
+                mine.append(data)
+                if all(taken):
+                    endpoint.go_on.set()
+                return 0.05
+
+            return take
+
+        pours = (one.extensions["pour"](taker(mine)) for one, mine in zip(responses, taken, strict=True))
+        async with asyncio.timeout(60):
+            await asyncio.gather(*pours)
+        assert {b"".join(mine) for mine in taken} == {b"abcdefghij"}
+        assert max(map(len, taken)) < len(letters)
+        for response in responses:
+            await response.aclose()

@@ -14,6 +14,7 @@ _KEEP_ALIVE_SECONDS: Final = 30.0
 _MOST_GATHERED: Final = 1 << 20
 _LONGEST_HEAD: Final = 64 << 10
 _MOST_STRETCH: Final = 3  # times what the taker asked for
+_MANY_POURED: Final = 16  # answers at a time, from which on reading less often is worth that their ends wait, too
 _INFORMATIONAL: Final = range(100, 200)
 
 Origin = tuple[bytes, str, int]
@@ -32,6 +33,7 @@ class StreamingTransport(httpx.AsyncBaseTransport):
         self._tls = tls
         self._connect_seconds = connect_seconds
         self._idle: dict[Origin, deque[_Connection]] = {}  # the least recently used stand first
+        self._poured: set[_Connection] = set()  # those whose answers are poured now
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and return when the answer's head has come.
@@ -88,7 +90,7 @@ class StreamingTransport(httpx.AsyncBaseTransport):
         try:
             async with asyncio.timeout(self._connect_seconds):
                 _, connection = await asyncio.get_running_loop().create_connection(
-                    _Connection, host, port, ssl=self._tls if scheme == b"https" else None
+                    lambda: _Connection(self._poured), host, port, ssl=self._tls if scheme == b"https" else None
                 )
         except TimeoutError as error:
             raise httpx.ConnectTimeout("the connection was not made in time") from error
@@ -127,7 +129,7 @@ class _Body(httpx.AsyncByteStream):
 class _Connection(asyncio.Protocol):
     """One connection, and the answer that comes on it."""
 
-    def __init__(self) -> None:
+    def __init__(self, poured: "set[_Connection]") -> None:
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.heard = False  # something of the answer
@@ -142,6 +144,7 @@ class _Connection(asyncio.Protocol):
         self._parts: list[bytes] = []
         self._gathered = 0
         self._take: Take | None = None
+        self._poured = poured
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0  # when the timer is to fire
         self._late = 0.0  # by how much it did, the last time
@@ -187,14 +190,16 @@ class _Connection(asyncio.Protocol):
         return data
 
     async def pour(self, take: Take) -> None:
-        """Call `take` with the body as it comes, until its end; what gathers at the end waits for nothing."""
+        """Call `take` with the body as it comes, until its end, which waits for nothing while few are poured."""
         self._take = take
+        self._poured.add(self)
         try:
             self._hand_over()
             while not self._ended:
                 await self._wait()
         finally:
             self._take = None
+            self._poured.discard(self)
         if self._failure is not None:
             raise self._failure
 
@@ -211,7 +216,7 @@ class _Connection(asyncio.Protocol):
             if seconds and not self._ended:
                 self._due = self._loop.time() + seconds + min(4 * late, _MOST_STRETCH * seconds)
                 self._timer = self._loop.call_at(self._due, self._gathered_enough)
-                if dense:
+                if dense and len(self._poured) >= _MANY_POURED:
                     self._pause()
 
     def _pause(self) -> None:

@@ -17,6 +17,7 @@ from agent_runtime_server.core.observe import Batch
 
 _BYTES = tuple(4**power for power in range(4, 13))
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_LATENCIES = (0.001, 0.002, 0.003, 0.004, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 1, 5)
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5)
 
 
@@ -46,6 +47,12 @@ class Metrics:
             "agent_runtime_commit_wait_seconds",
             "Time that the oldest append of a group commit had waited for it.",
             buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._latency = Histogram(
+            "agent_runtime_commit_latency_seconds",
+            "From the coming of the oldest append of a group commit until it was committed.",
+            buckets=_LATENCIES,
             registry=self.registry,
         )
         self._queue = Gauge(
@@ -87,6 +94,7 @@ class Metrics:
         self._batch_bytes.observe(batch.size)
         self._seconds.observe(batch.seconds)
         self._wait.observe(batch.waited)
+        self._latency.observe(batch.waited + batch.seconds)
         self._queue.set(batch.left)
         self._queue_bytes.set(batch.left_size)
 

@@ -186,3 +186,32 @@ def test_an_answer_that_says_nothing_and_a_call_without_a_name_are_no_answers() 
         answer_of({"choices": []})
     with pytest.raises(ModelUnavailable, match="without naming"):
         calls_of(piece("{}", index=0))
+
+
+ODD = [
+    {"choices": []},
+    {"choices": [{"index": 1, "delta": {"content": "of another choice"}}]},
+    {"choices": [{"index": 0, "delta": {"content": "x"}, "finish_reason": "stop"}]},
+    {"choices": [{"delta": {"role": "assistant", "content": "y"}}]},
+    {"choices": [{"delta": {"content": [{"text": "in parts"}]}}]},
+    {"choices": [{"delta": "no delta"}]},
+    {"choices": {"content": "no list"}},
+    {"choices": [{"delta": {"content": "z"}}], "usage": {"completion_tokens": 3}},
+    {"choices": [{"delta": {"reasoning": "hm"}}]},
+    {"model": "other", "choices": [{"delta": {"content": ""}}]},
+]
+
+
+@given(
+    st.lists(st.one_of(st.text(max_size=5).map(lambda text: delta(content=text)), st.sampled_from(ODD)), max_size=20)
+)
+def test_chunks_taken_together_make_the_answer_that_they_make_one_by_one(chunks: list[object]) -> None:
+    together, one_by_one = Assembler(), Assembler()
+    for assembler in (together, one_by_one):
+        assembler.add({"model": "m", "choices": [{"delta": {"content": "begun"}}]})
+    together.add_all(chunks)
+    for chunk in chunks:
+        one_by_one.add(chunk)
+    assert together.take() == one_by_one.take()
+    assert together.answer("m") == one_by_one.answer("m")
+    assert together.finished == one_by_one.finished

@@ -25,13 +25,13 @@ from fuzzkit.told import Finding, Tally, tell
 
 _AT_ONCE: Final = 24  # plays
 _SESSIONS: Final = 24
-_LONGEST_LOG: Final = 300  # events, after which another session is fuzzed
+_LONGEST_LOG: Final = 2000  # events, after which another session is fuzzed
 _CHANNELS: Final = 4
 _OPTIONS: Final = (("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1))
 _CONNECTIONS: Final = 0.01  # of the plays that write to a connection of their own
 _OFTEN: Final = {
     "ChatService.Chat": 40, "HitlService.Hitl": 10, "ChatService.SubmitFrame": 12, "EventService.SubscribeEvents": 3,
-    "HitlService.DecideApproval": 3, "SessionService.CloseSession": 0.2, "SessionService.ForkSession": 0.5,
+    "HitlService.DecideApproval": 3, "SessionService.CloseSession": 0.2, "SessionService.ForkSession": 0.1,
 }  # fmt: skip
 """How often a play is a call of an RPC; 1 for those not named."""
 _SESSION_SERVICE: Final = "/agent_runtime.v1.SessionService"

@@ -208,7 +208,7 @@ class Play:
             hello.protocol_version = 1
             if "after_seq" in hello.DESCRIPTOR.fields_by_name:
                 self.session_id = hello.session_id
-                again = self.random.random() < 0.1
+                again = self.random.random() < 0.03
                 hello.after_seq = 0 if again else self.known.heads.get(hello.session_id, 0)
         return GetMessageClass(descriptor)(hello=hello).SerializeToString()
 

@@ -34,6 +34,7 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     yield f"sessions afterwards {outcome.opened} opened by a new process"
     grown = f"{watch.growth() / (1 << 20):+.1f} MiB from the first third to the last, allowed {MOST_GROWTH >> 20}"
     yield f"memory              {sizes[0]} MiB, at most {max(sizes)}; {grown}"
+    yield f"held for sessions   {watch.held / (1 << 20):.1f} MiB of content at the end"
     yield f"findings            {len(outcome.findings)}"
 
 

@@ -1,6 +1,7 @@
 """One run: a server, clients that fuzz it, somebody who watches, and what came of it."""
 
 import asyncio
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -63,8 +64,8 @@ Tell = Callable[[str], None]
 
 async def run(seed: str, size: Size, tell: Tell) -> Outcome:
     """Fuzz a server of its own."""
-    async with _fuzzed_server() as server:
-        watch = Watch(server)
+    async with _fuzzed_server() as (server, metrics_port):
+        watch = Watch(server, metrics_port)
         outcome = Outcome(seed, watch)
         known = await _known(server.target)
         orders = [
@@ -90,8 +91,8 @@ async def run(seed: str, size: Size, tell: Tell) -> Outcome:
 
 async def again(seed: str) -> Outcome:
     """Play one play again; it meets the state that it makes itself."""
-    async with _fuzzed_server() as server:
-        watch = Watch(server)
+    async with _fuzzed_server() as (server, metrics_port):
+        watch = Watch(server, metrics_port)
         outcome = Outcome(seed, watch)
         order = Order(server.target, seed, 0, await _known(server.target), again=True)
         await _client(order, outcome, asyncio.Event(), lambda _: None)
@@ -107,9 +108,14 @@ def faults(server: ServerProcess) -> list[str]:
 
 
 @asynccontextmanager
-async def _fuzzed_server() -> AsyncIterator[ServerProcess]:
-    async with mock_server() as model, serving(_SETTINGS | {"AGENT_RUNTIME_LLM_BASE_URL": model.base_url}) as server:
-        yield server
+async def _fuzzed_server() -> AsyncIterator[tuple[ServerProcess, int]]:
+    """Run a server, and tell it and the port of its metrics."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    async with mock_server() as model:
+        settings = _SETTINGS | {"AGENT_RUNTIME_LLM_BASE_URL": model.base_url}
+        async with serving(settings, "--metrics-port", str(port)) as server:
+            yield server, port
 
 
 async def _known(target: str) -> Mapping[str, Sequence[str]]:

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -24,9 +25,12 @@ class Watch:
     """A canary, and everything that was measured; `troubles` is what must not be."""
 
     server: ServerProcess
+    metrics_port: int
     troubles: list[str] = field(default_factory=list)
     sizes: list[tuple[float, int]] = field(default_factory=list)
     """Moments, and the server's resident bytes then."""
+    held: int = 0
+    """What its sessions held of content at last, by its metrics."""
     turns: int = 0
     slowest_turn: float = 0
     checks: int = 0
@@ -78,6 +82,7 @@ class Watch:
         while not enough.is_set() and self.server.runs:
             self.sizes.append((time.monotonic(), resident_bytes(self.server.pid)))
             await asyncio.sleep(_PAUSE)
+        self.held = await asyncio.to_thread(_held_bytes, self.metrics_port) if self.server.runs else 0
         if not self.server.runs:
             self.troubles.append("the server's process has ended")
 
@@ -99,6 +104,12 @@ class Watch:
         third = (end - begin) / 3
         first = max(size for moment, size in self.sizes if moment <= begin + third)
         return max(size for moment, size in self.sizes if moment >= end - third) - first
+
+
+def _held_bytes(port: int) -> int:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=_PATIENCE) as answer:
+        found = re.search(r"^agent_runtime_loaded_sessions_bytes (\S+)$", answer.read().decode(), re.MULTILINE)
+    return int(float(found[1])) if found is not None else 0
 
 
 def resident_bytes(pid: int) -> int:

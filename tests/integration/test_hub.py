@@ -58,6 +58,16 @@ class TestSessions:
                 await here.new_session()
             assert len(here.hub._sessions) <= 4
             assert await here.session(followed.session_id) is followed
+
+    async def test_what_they_hold_is_bounded(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(hub_module, "_MOST_IDLE_SESSIONS", 8)  # so that each one that comes is reason to look
+        async with replica(database_url) as here:
+            sessions = [await here.new_session() for _ in range(3)]
+            most = sum(session.kept_bytes for session in sessions[1:])
+            monkeypatch.setattr(hub_module, "_MOST_IDLE_BYTES", most)
+            last = await here.new_session()
+            assert sessions[0].session_id not in here.hub._sessions
+            assert [*here.hub._sessions][-1] == last.session_id
             assert here.hub.active_sessions == 0
 
     async def test_those_that_run_are_counted_by_tenant(self, database_url: str) -> None:

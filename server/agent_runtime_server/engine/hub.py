@@ -34,6 +34,7 @@ _log = structlog.get_logger(__name__)
 
 _BATCH = 100
 _MOST_IDLE_SESSIONS = 2000
+_MOST_IDLE_BYTES = 128 << 20  # of content that they hold
 _LEAVE_SECONDS = 25  # to leave in, for a stream that has grown old
 
 
@@ -113,12 +114,15 @@ class Hub:
         return None if session is None or session.over else session
 
     def _drop_idle(self) -> None:
-        """Keep the number of sessions nobody follows bounded; looks only when many have come since the last time."""
+        """Keep the sessions nobody follows bounded in number and content; looks only when many have come meanwhile."""
         if len(self._sessions) < self._crowded:
             return
         idle = [one for one in self._sessions.values() if not one.feeds and one.session_id not in self._running]
-        for session in idle[: max(0, len(idle) - _MOST_IDLE_SESSIONS)]:
-            del self._sessions[session.session_id]
+        room = _MOST_IDLE_BYTES
+        for number, session in enumerate(reversed(idle), start=1):  # the latest first
+            room -= session.kept_bytes
+            if room < 0 or number > _MOST_IDLE_SESSIONS:
+                del self._sessions[session.session_id]
         self._crowded = len(self._sessions) + _MOST_IDLE_SESSIONS // 8
 
     @property

@@ -66,6 +66,8 @@ async def test_a_turn_costs_what_its_user_agrees_to_and_no_more(
     metrics = await asyncio.to_thread(_metrics, metrics_port)
     assert 'agent_runtime_llm_tokens_total{kind="output",model="default"} 300.0' in metrics
     assert 'agent_runtime_llm_cost_total{model="default"} 0.006' in metrics
+    assert 'agent_runtime_tenant_llm_tokens_total{tenant="local"} 1800.0' in metrics
+    assert 'agent_runtime_tenant_llm_cost_total{tenant="local"} 0.006' in metrics
 
 
 async def test_a_day_has_its_budget_and_tells_what_was_spent(bounded: Service, model: MockServer) -> None:

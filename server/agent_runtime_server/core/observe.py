@@ -55,7 +55,7 @@ class ModelObserver(Protocol):
         """A call is made once more."""
         ...
 
-    def tokens_used(self, model: str, usage: v1.Usage) -> None:
+    def tokens_used(self, model: str, usage: v1.Usage, tenant: str) -> None:
         """An answer was read, and this is what it took."""
         ...
 
@@ -100,7 +100,7 @@ class Nobody:
     def model_retried(self, model: str, why: str) -> None:
         """Ignore it."""
 
-    def tokens_used(self, model: str, usage: v1.Usage) -> None:
+    def tokens_used(self, model: str, usage: v1.Usage, tenant: str) -> None:
         """Ignore it."""
 
     def model_replaced(self, model: str, by: str) -> None:

@@ -161,7 +161,7 @@ class Runner:
         if state.turn is None or usage is None:
             return
         usage.cost_micros = self._performer.prices.cost_micros(model, usage)
-        self._performer.observer.tokens_used(model, usage)
+        self._performer.observer.tokens_used(model, usage, self._session.tenant)
         await self._performer.spent(self._session.tenant, state.turn.subject, usage)
         if self._performer.ledger is not None:
             self._performer.ledger.count(Spender(self._session.tenant, state.turn.subject), usage)

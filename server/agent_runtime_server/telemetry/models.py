@@ -9,6 +9,25 @@ _CALL_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
 _PARKED_SECONDS = (1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 _KINDS = ("input", "output", "cached_input", "reasoning")
 _PHASES = {Phase.CLOSED: 0, Phase.HALF_OPEN: 1, Phase.OPEN: 2}
+_MOST_MODELS, _MOST_TENANTS = 100, 1000
+_LONGEST_NAME = 64
+
+
+class Names:
+    """Values of a label that others think up, bounded in number: those that come later are counted as `other`."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._names: set[str] = set()
+
+    def known(self, name: str) -> str:
+        """Return what a name is counted as."""
+        name = name[:_LONGEST_NAME]
+        if name not in self._names:
+            if len(self._names) == self._most:
+                return "other"
+            self._names.add(name)
+        return name
 
 
 class ModelMetrics:
@@ -32,6 +51,13 @@ class ModelMetrics:
             registry=registry,
         )
         self._cost = Counter(f"{ours}llm_cost", "Cost of answers, by the price table.", ["model"], registry=registry)
+        self._tenant_tokens = Counter(
+            f"{ours}tenant_llm_tokens", "Input and output tokens of answers.", ["tenant"], registry=registry
+        )
+        self._tenant_cost = Counter(
+            f"{ours}tenant_llm_cost", "Cost of answers, by the price table.", ["tenant"], registry=registry
+        )
+        self._models, self._tenants = Names(_MOST_MODELS), Names(_MOST_TENANTS)
         self._fallbacks = Counter(
             f"{ours}llm_fallbacks", "Steps for which another model was asked.", ["model", "by"], registry=registry
         )
@@ -58,13 +84,16 @@ class ModelMetrics:
         """Count a call that is made once more."""
         self._retries.labels(model, why).inc()
 
-    def tokens_used(self, model: str, usage: v1.Usage) -> None:
+    def tokens_used(self, model: str, usage: v1.Usage, tenant: str) -> None:
         """Count the tokens and the cost of an answer."""
+        model, tenant = self._models.known(model), self._tenants.known(tenant)
         for kind in _KINDS:
             if number := getattr(usage, f"{kind}_tokens"):
-                self._tokens.labels(model[:64], kind).inc(number)
+                self._tokens.labels(model, kind).inc(number)
+        self._tenant_tokens.labels(tenant).inc(usage.input_tokens + usage.output_tokens)
         if usage.cost_micros:
-            self._cost.labels(model[:64]).inc(usage.cost_micros / 1e6)
+            self._cost.labels(model).inc(usage.cost_micros / 1e6)
+            self._tenant_cost.labels(tenant).inc(usage.cost_micros / 1e6)
 
     def model_replaced(self, model: str, by: str) -> None:
         """Count that another model is asked instead."""

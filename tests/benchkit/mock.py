@@ -1,18 +1,21 @@
 """A mock model that costs next to nothing: bytes made beforehand, one write a token at its time.
 
-The user's text says what is wanted: `delay=5 tokens=64` is a token each 5 ms, `delay=0` everything in one write.
+The user's text says what is wanted: `delay=5 tokens=64` is a token each 5 ms, `delay=0` everything in one write. With
+`calls=2` two answers come before it that call a tool.
 """
 
 import asyncio
 import json
 import re
 import sys
+from collections.abc import Mapping
 from functools import cache
 from typing import Final
 
 import uvloop
 
 _WANTED: Final = re.compile(rb"delay=(\d+) tokens=(\d+)")
+_CALLS: Final = re.compile(r"calls=(\d+)")
 _LENGTH: Final = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 _MODELS: Final = b'{"object":"list","data":[{"id":"bench","object":"model","created":0,"owned_by":"bench"}]}'
@@ -25,7 +28,7 @@ def _event(choices: list[object], **more: object) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-def _choice(delta: dict[str, str], reason: str | None = None) -> list[object]:
+def _choice(delta: Mapping[str, object], reason: str | None = None) -> list[object]:
     return [{"index": 0, "delta": delta, "finish_reason": reason}]
 
 
@@ -43,6 +46,26 @@ def _ending(tokens: int) -> bytes:
 @cache
 def _whole(tokens: int) -> bytes:
     return _HEAD + _ROLE + _SAID * tokens + _ending(tokens)
+
+
+def _calling(request: bytes) -> bytes | None:
+    """Return an answer that calls a tool, while the latest message has not had as many as it wants."""
+    messages = json.loads(request.partition(b"\r\n\r\n")[2])["messages"]
+    done = 0
+    for message in reversed(messages):
+        if message["role"] == "user":
+            wanted = _CALLS.search(json.dumps(message["content"]))
+            return _call(done) if wanted and done < int(wanted[1]) else None
+        done += message["role"] == "tool"
+    return None
+
+
+@cache
+def _call(number: int) -> bytes:
+    function = {"name": "read_file", "arguments": json.dumps({"path": f"file-{number}.txt"})}
+    call = {"index": 0, "id": f"call_{number}", "type": "function", "function": function}
+    ended = _event(_choice({}, "tool_calls")) + b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
+    return _HEAD + _event(_choice({"tool_calls": [call]})) + ended
 
 
 class _Connection(asyncio.Protocol):
@@ -77,6 +100,9 @@ class _Connection(asyncio.Protocol):
         if request.startswith(b"GET"):
             head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(_MODELS)
             self._transport.write(head + _MODELS)
+            return
+        if b"calls=" in request and (call := _calling(request)):
+            self._transport.write(call)
             return
         wanted = _WANTED.findall(request[-4096:]) or _WANTED.findall(request)
         delay, tokens = (int(number) for number in wanted[-1])

@@ -39,12 +39,42 @@ def free_port() -> int:
 
 
 def children(pid: int) -> list[int]:
-    """Return a process and all that it has started."""
+    """Return a process and all that it has started; those that end meanwhile are left out."""
     found = [pid]
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += children(int(child))
+    try:
+        started = [child for task in Path(f"/proc/{pid}/task").iterdir() for child in _read(task / "children").split()]
+    except OSError:
+        return found
+    for child in started:
+        found += children(int(child))
     return found
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+class Meter:
+    """What processes spend from now on, of which some may end."""
+
+    def __init__(self, pids: Sequence[int]) -> None:
+        self._before = {pid: before for pid in pids if (before := self._now(pid)) is not None}
+
+    @staticmethod
+    def _now(pid: int) -> float | None:
+        try:
+            return cpu_seconds([pid])
+        except OSError:
+            return None
+
+    @property
+    def seconds(self) -> float:
+        """CPU time spent so far by those that still run."""
+        spent = ((self._now(pid), before) for pid, before in self._before.items())
+        return sum(now - before for now, before in spent if now is not None)
 
 
 class Child:

@@ -23,6 +23,7 @@ class Stand:
     folder: Path
     stores: Embedded
     mock_url: str
+    mock_pid: int
     systems: dict[str, System] = field(default_factory=dict)
 
     @asynccontextmanager
@@ -47,7 +48,7 @@ async def stand(folder: Path) -> AsyncIterator[Stand]:
     async with AsyncExitStack() as stack:
         stores = await stack.enter_async_context(embedded(folder))
         mock = await stack.enter_async_context(child("-m", "benchkit.mock", folder=folder, settings=KIT_PATH))
-        yield Stand(folder, stores, await mock.ready())
+        yield Stand(folder, stores, await mock.ready(), mock.pid)
 
 
 @asynccontextmanager

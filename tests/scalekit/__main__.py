@@ -3,9 +3,10 @@
 import argparse
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ from scalekit import measured
 from scalekit.capacity import Demand, needed
 from scalekit.chart import Chart
 from scalekit.costs import Costs, Fleet, Load
+from scalekit.page import block, costs_table, filled
 from scalekit.simulation import simulate
 
 _DOCS: Final = Path(__file__).resolve().parent.parent.parent / "docs"
@@ -23,28 +25,41 @@ _MILLION: Final = 1_000_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Simulate, or measure what the simulation is held to."""
+    """Simulate from the costs in a file; measure them first, if that is asked."""
     asked = _parser().parse_args(arguments)
     if asked.measure:
-        _say(json.dumps(asyncio.run(measured.everything(asked.measure)), indent=2))
-        return 0
+        _write(asked.costs, *asyncio.run(measured.everything(asked.measure)))
+    told = json.loads(asked.costs.read_text())
     costs = Costs.read(asked.costs)
     charts = {"scaling-workers": _by_workers(costs, asked.seed), "scaling-latency": _by_load(costs, asked.seed)}
     for name, chart in charts.items():
         (asked.out / f"{name}.svg").write_text(chart.svg())
         _say("\n".join(_table(chart)))
-    _say("\n".join(_checked(costs, json.loads(asked.costs.read_text()).get("seen", {}), asked.seed)))
-    _say("\n".join(_million(costs)))
+    checked, million = [*_checked(costs, told["seen"], asked.seed)], [*_million(costs)]
+    _say("\n".join(["", *checked, "", *million]))
+    page = asked.out / "scaling.md"
+    if page.exists():
+        parts = {"costs": costs_table(costs, told["from"]), "checked": block(checked), "million": block(million)}
+        page.write_text(filled(page.read_text(), parts))
     return 0
+
+
+def _write(path: Path, costs: Costs, seen: measured.Seen) -> None:
+    origin = f"readings of `scripts/simulate-scale --measure` on a machine of {os.cpu_count()} cores, everything on it"
+    rounded = {key: round(value, 4) for key, value in asdict(costs).items()}
+    shown = {name: {key: round(value, 3) for key, value in found.items()} for name, found in seen.items()}
+    path.write_text(json.dumps({"from": origin} | rounded | {"seen": shown}, indent=2) + "\n")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="simulate-scale", description="Simulate big fleets from measured costs.")
     parser.add_argument("--costs", type=Path, default=_DOCS / "scaling-costs.json", help="what things cost")
-    parser.add_argument("--out", type=Path, default=_DOCS, help="folder of the pictures")
+    parser.add_argument(
+        "--out", type=Path, default=_DOCS, help="folder of the pictures, and of the page if it is there"
+    )
     parser.add_argument("--seed", type=int, default=1, help="decides what chance brings (1)")
     parser.add_argument(
-        "--measure", type=float, default=0, metavar="SECONDS", help="measure one, two and four workers instead"
+        "--measure", type=float, default=0, metavar="SECONDS", help="measure the costs first, each load for so long"
     )
     return parser
 
@@ -88,7 +103,7 @@ def _table(chart: Chart) -> Iterator[str]:
 
 def _checked(costs: Costs, seen: Mapping[str, Mapping[str, float]], seed: int) -> Iterator[str]:
     """Say what the model makes of the machine that the costs were measured on, beside what it really did."""
-    yield "\nOne machine of 2 cores with everything on it, 128 streams: turns a second"
+    yield "One machine of 2 cores with everything on it, 128 streams: turns a second"
     yield f"  {'':<28}{'measured':>10}{'simulated':>11}{'off by':>9}"
     for workers in measured.WORKERS:
         for delay, answer_ms in _LOADS.items():
@@ -106,7 +121,7 @@ def _paced(costs: Costs, delay_ms: int) -> Costs:
 
 
 def _million(costs: Costs) -> Iterator[str]:
-    yield "\nA million live sessions, 3 tools a turn, workers of a core and 4 GB, shards of 8 cores"
+    yield "A million live sessions, 3 tools a turn, workers of a core and 4 GB, shards of 8 cores"
     yield "  turns an hour of each     turns/s  workers  bound by    memory  shards      disk"
     for turns in (0.1, 1, 6, 20):
         need = needed(costs, Demand(_MILLION, turns))

@@ -23,7 +23,8 @@ class Costs:
     postgres_ms_an_append: float  # of one session's append in it
     postgres_kb_a_turn: float  # written to disk
     flush_ms: float  # that a transaction waits for the disk
-    redis_ms_a_turn: float
+    redis_ms_a_wakeup: float  # of one message to one subscriber
+    redis_ms_a_turn: float  # where there is more than one worker to tell
     load_ms_a_turn: float  # of the clients and the mock model, where they share the machine
 
     @classmethod

@@ -1,12 +1,13 @@
 """The model of big fleets: what must hold of it whatever the costs are."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
 from scalekit.capacity import Demand, needed
 from scalekit.chart import Chart
 from scalekit.costs import Costs, Fleet, Load
+from scalekit.page import costs_table, filled
 from scalekit.simulation import Seen, simulate
 
 COSTS = Costs(
@@ -20,6 +21,7 @@ COSTS = Costs(
     postgres_ms_an_append=0.05,
     postgres_kb_a_turn=4,
     flush_ms=0.3,
+    redis_ms_a_wakeup=0.01,
     redis_ms_a_turn=0.1,
     load_ms_a_turn=1.0,
 )
@@ -81,3 +83,17 @@ def test_a_chart_names_its_lines() -> None:
     assert "turns &amp; workers" in picture
     assert "&lt;1 shard&gt;" in picture
     assert picture.count("<circle") == 2
+
+
+def test_a_page_keeps_its_marks_and_gets_new_text_between_them() -> None:
+    page = "before\n<!-- a -->\nold\nold\n<!-- end of a -->\nafter\n"
+    once = filled(page, {"a": "new"})
+    assert once == "before\n<!-- a -->\nnew\n<!-- end of a -->\nafter\n"
+    assert filled(once, {"a": "newer"}) == once.replace("new", "newer")
+    with pytest.raises(LookupError, match="no place for b"):
+        filled(page, {"b": "new"})
+
+
+def test_every_cost_is_told() -> None:
+    table = costs_table(COSTS, "readings")
+    assert table.count("\n| ") == len(fields(COSTS)) + 2

@@ -20,12 +20,15 @@ from agent_runtime_server.rpc.streams import StreamLimits, Streams
 from agent_runtime_server.rpc.tls import TlsFiles, server_credentials
 from agent_runtime_server.stores.base import KeyStore
 
+_CALLS_BESIDE = 1000  # of a connection, beside its streams; further ones wait for their turn in the client
 _STREAMS_PER_CALLER = 1000  # where callers are told apart
 
 
 def options(settings: Settings, *, shares_port: bool) -> Sequence[tuple[str, int]]:
     """Return the options of the gRPC server: its hard limits, and whether others may listen beside it."""
+    streams = settings.max_streams_per_connection or settings.max_streams
     return (
+        *((("grpc.max_concurrent_streams", streams + _CALLS_BESIDE),) if streams else ()),
         ("grpc.max_receive_message_length", 4 << 20),  # of a compressed message also what it is inflated to
         ("grpc.max_send_message_length", 4 << 20),
         ("grpc.max_metadata_size", 16 << 10),

@@ -15,6 +15,7 @@ from grpc_status import rpc_status
 from agent_runtime import v1
 from agent_runtime.v1 import event_service_pb2_grpc, hitl_service_pb2_grpc
 from agent_runtime_server.core.errors import CallerError, StoreUnavailable
+from agent_runtime_server.rpc import service
 from agent_runtime_server.rpc.aio_server import AioServer
 from agent_runtime_server.rpc.health import SERVICE, Health
 from agent_runtime_server.rpc.reflection import Reflection
@@ -343,6 +344,26 @@ async def test_bytes_that_are_no_protobuf_are_no_question_for_health(world: Worl
         ):
             refused = await refusal(asked)
             assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "VALIDATION_FAILED")
+
+
+async def test_a_request_that_never_comes_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "REQUEST_SECONDS", 0.1)
+    channel: Any = world.channel
+    for method in (
+        f"/{HITL}/GetApproval",
+        "/agent_runtime.v1.EventService/SubscribeEvents",
+        "/grpc.health.v1.Health/Check",
+    ):
+        refused = await refusal(channel.stream_stream(method)().read())
+        assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "CLIENT_IDLE_TIMEOUT")
+
+
+async def test_a_call_without_its_request_is_told_so(world: World) -> None:
+    channel: Any = world.channel
+    call = channel.stream_unary(f"/{HITL}/GetApproval")()
+    await call.done_writing()
+    refused = await refusal(call)
+    assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "VALIDATION_FAILED")
 
 
 async def test_a_method_that_nobody_serves_is_unimplemented(world: World) -> None:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc.aio
 from grpc_health.v1 import health_pb2
 
-from agent_runtime_server.rpc.service import BadFrame, Incoming, parser
+from agent_runtime_server.core.errors import CallerError
+from agent_runtime_server.rpc.service import BadFrame, Incoming, only, parser
 from agent_runtime_server.rpc.status import abort
 
 SERVICE: Final = "grpc.health.v1.Health"
@@ -82,19 +83,19 @@ class Health:
         """Return the handler of grpc.health.v1.Health."""
         parse, serialise = parser(health_pb2.HealthCheckRequest, _LONGEST_REQUEST), _Response.SerializeToString
         methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-            "Check": grpc.unary_unary_rpc_method_handler(self._check, parse, serialise),
-            "Watch": grpc.unary_stream_rpc_method_handler(self._watch, parse, serialise),
+            "Check": grpc.stream_unary_rpc_method_handler(self._check, parse, serialise),
+            "Watch": grpc.stream_stream_rpc_method_handler(self._watch, parse, serialise),
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
-    async def _check(self, request: Incoming, context: "AnyContext") -> _Response:
-        state = self.state(await _name(request, context))
+    async def _check(self, requests: AsyncIterator[Incoming], context: "AnyContext") -> _Response:
+        state = self.state(await _name(requests, context))
         if state is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, 'no such service: ask for "" or a service\'s full name')
         return _Response(status=_status(state))
 
-    async def _watch(self, request: Incoming, context: "AnyContext") -> AsyncIterator[_Response]:
-        name = await _name(request, context)
+    async def _watch(self, requests: AsyncIterator[Incoming], context: "AnyContext") -> AsyncIterator[_Response]:
+        name = await _name(requests, context)
         told = None
         while True:
             changed = self._changed
@@ -118,7 +119,12 @@ class Health:
         self._changed = asyncio.Event()
 
 
-async def _name(request: Incoming, context: "AnyContext") -> str:
+async def _name(requests: AsyncIterator[Incoming], context: "AnyContext") -> str:
+    """Return the name that is asked about, or end the call."""
+    try:
+        request = await only(requests)
+    except CallerError as error:
+        await abort(context, error)
     if isinstance(request, BadFrame):
         await abort(context, request.error)
     assert isinstance(request, health_pb2.HealthCheckRequest), "what is no request was refused"

@@ -3,7 +3,9 @@
 Written here because the stock servicer knows v1alpha only and finds no methods.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 import grpc
@@ -19,6 +21,7 @@ STABLE: Final = "grpc.reflection.v1"
 SERVICES: Final = (f"{STABLE}.ServerReflection", f"{ALPHA}.ServerReflection")
 """Full names of the two reflection services."""
 
+_IDLE_SECONDS: Final = 60.0
 _INVALID_ARGUMENT, _NOT_FOUND = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
 
 
@@ -78,8 +81,8 @@ class Reflection:
     async def server_reflection_info(
         self, requests: AsyncIterator[Any], _call: Call
     ) -> AsyncIterator[alpha.ServerReflectionResponse]:
-        """Answer each request of a stream."""
-        async for request in requests:
+        """Answer each request of a stream, until none comes for a while."""
+        while (request := await _next(requests)) is not None:
             if isinstance(request, BadFrame):
                 raise request.error
             # The messages of v1 are another type here, though not on the wire.
@@ -121,6 +124,13 @@ class Reflection:
         numbers.base_type_name = name
         numbers.extension_number.extend(sorted(self._index.extensions.get(name, {})))
         return None
+
+
+async def _next(requests: AsyncIterator[Any]) -> Any:
+    with suppress(TimeoutError, StopAsyncIteration):
+        async with asyncio.timeout(_IDLE_SECONDS):
+            return await anext(requests)
+    return None
 
 
 def _refuse(response: alpha.ServerReflectionResponse, code: grpc.StatusCode, message: str) -> None:

@@ -37,6 +37,9 @@ from agent_runtime_server.rpc.validation import validate
 MAX_FRAME_BYTES: Final = 3 << 19
 """Largest request or frame accepted, 1.5 MiB."""
 
+REQUEST_SECONDS: Final = 10.0
+"""How long a call may take to bring the request that belongs to it."""
+
 CORRELATION_ID: Final = "x-correlation-id"
 _LONGEST_CORRELATION_ID: Final = 128
 
@@ -132,32 +135,29 @@ class _Edge:
         self._log = log
 
     def handler(self) -> "AnyHandler":
-        method = self._descriptor
-        if not method.server_streaming:
-            return grpc.unary_unary_rpc_method_handler(self._unary, self._parse, serialise)
-        if not method.client_streaming:
-            return grpc.unary_stream_rpc_method_handler(self._stream, self._parse, serialise)
+        # All of them take streams, which is the same on the wire: grpc would wait for ever for one request.
+        if not self._descriptor.server_streaming:
+            return grpc.stream_unary_rpc_method_handler(self._unary, self._parse, serialise)
         return grpc.stream_stream_rpc_method_handler(self._stream, self._parse, serialise)
 
-    async def _unary(self, request: Incoming, context: "AnyContext") -> Outgoing:
+    async def _unary(self, requests: AsyncIterator[Incoming], context: "AnyContext") -> Outgoing:
         call = await self._begin(context)
         try:
             await self._admit(call, context)
-            response: Outgoing = await self._behaviour(_accepted(request), call)
+            response: Outgoing = await self._behaviour(_accepted(await only(requests)), call)
         except Exception as error:  # noqa: BLE001 # the seam: what passes here would be sent to the caller as text
             return await abort(context, self._failure(error, call), correlation_id=call.correlation_id)
         context.set_trailing_metadata(tuple(call.trailing.items()))
         return response
 
-    async def _stream(
-        self, source: Incoming | AsyncIterator[Incoming], context: "AnyContext"
-    ) -> AsyncGenerator[Outgoing, None]:
+    async def _stream(self, requests: AsyncIterator[Incoming], context: "AnyContext") -> AsyncGenerator[Outgoing, None]:
         call = await self._begin(context)
         responses: AsyncGenerator[Outgoing, None] | None = None
         try:
             await self._admit(call, context)
             with self._counted(call) as call.stream:
-                responses = self._behaviour(_accepted(source) if isinstance(source, Incoming) else source, call)
+                source = requests if self._descriptor.client_streaming else _accepted(await only(requests))
+                responses = self._behaviour(source, call)
                 async for response in responses:
                     yield response
         except GeneratorExit:
@@ -210,6 +210,18 @@ def parser(message_class: type[Message], max_bytes: int) -> Callable[[bytes], In
         return Malformed(_malformed(message_class)) if message is None else message
 
     return parse
+
+
+async def only(requests: AsyncIterator[Incoming]) -> Incoming:
+    """Return the one request of a call that has no more; it must come soon."""
+    try:
+        async with asyncio.timeout(REQUEST_SECONDS):
+            return await anext(aiter(requests))
+    except TimeoutError:
+        message = f"the request did not come within {REQUEST_SECONDS:g} s"
+        raise CallerError(v1.ERROR_REASON_CLIENT_IDLE_TIMEOUT, message) from None
+    except StopAsyncIteration:
+        raise invalid("", "message.missing", "send one request") from None
 
 
 def serialise(response: Outgoing) -> bytes:

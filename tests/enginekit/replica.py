@@ -160,7 +160,7 @@ def kinds(events: Sequence[v1.SessionEvent]) -> list[str]:
 
 async def until(session: Session, kind: str, count: int = 1, *, after_seq: int = 0) -> v1.SessionEvent:
     """Follow a session until it has this many events of a kind behind a seq, and return the last one."""
-    feed = session.follow(Wanted(after_seq))
+    feed = session.audience.follow(Wanted(after_seq))
     try:
         async with asyncio.timeout(20):
             async for item in feed:
@@ -170,7 +170,7 @@ async def until(session: Session, kind: str, count: int = 1, *, after_seq: int =
                     if not count:
                         return event
     finally:
-        session.leave(feed)
+        session.audience.leave(feed)
     raise AssertionError("a feed that nobody ends does not end")
 
 

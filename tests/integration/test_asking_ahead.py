@@ -38,18 +38,18 @@ async def test_text_that_comes_before_the_commit_is_shown_behind_it(database_url
     async with replica(database_url) as here:
         session = await here.new_session()
         here.model.then(Answer("Hello", holds=True))
-        feed = session.follow(Wanted(session.head_seq))
+        feed = session.audience.follow(Wanted(session.head_seq))
         async with held_up(here, session):
             saying = session.spawn(here.say(session))
             await here.model.held.wait()
-            assert [*session.texts()] == []
+            assert [*session.audience.texts()] == []
             assert not saying.done()
         came = await until_text(aiter(feed))
         assert came.index("user_message") < came.index("MessageDelta")
         assert len(here.model.requests) == 1
         here.model.go.set()
         await saying
-        session.leave(feed)
+        session.audience.leave(feed)
 
 
 async def test_a_request_is_ended_when_the_commit_fails(database_url: str) -> None:
@@ -64,7 +64,7 @@ async def test_a_request_is_ended_when_the_commit_fails(database_url: str) -> No
         (refusal,) = await asyncio.gather(saying, return_exceptions=True)
         assert isinstance(refusal, CallerError)
         await until_true(lambda: here.model.aborted == 1)
-        assert [*session.texts()] == []
+        assert [*session.audience.texts()] == []
 
 
 async def test_a_step_that_is_no_longer_wanted_is_not_asked_twice(database_url: str) -> None:

@@ -53,7 +53,7 @@ class TestSessions:
         monkeypatch.setattr(hub_module, "_MOST_IDLE_SESSIONS", 2)
         async with replica(database_url) as here:
             followed = await here.new_session()
-            followed.follow(Wanted(0))
+            followed.audience.follow(Wanted(0))
             for _ in range(5):
                 await here.new_session()
             assert len(here.hub._sessions) <= 4
@@ -306,7 +306,7 @@ class TestDeadlines:
 class TestStreams:
     async def follow(self, here: Replica) -> Feed:
         session = await here.new_session()
-        return session.follow(Wanted(session.head_seq))
+        return session.audience.follow(Wanted(session.head_seq))
 
     async def test_a_silent_stream_gets_heartbeats(self, database_url: str) -> None:
         async with replica(database_url, timing=Timing(heartbeat_seconds=0.03)) as here:

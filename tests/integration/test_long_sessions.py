@@ -29,7 +29,7 @@ async def peak_of_attaching(here: Replica, session_id: str) -> tuple[int, int]:
     try:
         await session.load()
         count = 0
-        async for item in session.follow(Wanted(0)):
+        async for item in session.audience.follow(Wanted(0)):
             if isinstance(item, v1.CaughtUp):
                 break
             assert isinstance(item, StoredEvent)

@@ -19,7 +19,7 @@ async def test_who_follows_an_idle_session_sees_what_another_replica_commits(dat
     line = Wire().line()
     async with replica(database_url, timing=RARE_LOOKS, bus=line) as here, replica(database_url) as there:
         session = await here.new_session()
-        feed = session.follow(Wanted(session.head_seq))
+        feed = session.audience.follow(Wanted(session.head_seq))
         line.connected = False
         await until_true(lambda: not here.hub._woken)
         theirs = await there.session(session.session_id)
@@ -30,7 +30,7 @@ async def test_who_follows_an_idle_session_sees_what_another_replica_commits(dat
             if event is not None:
                 assert event.HasField("agent_handoff")
                 break
-        session.leave(feed)
+        session.audience.leave(feed)
 
 
 async def test_the_owner_of_a_step_sees_a_cancel_that_another_replica_took(database_url: str) -> None:

@@ -43,7 +43,7 @@ async def seen_of_a_turn(here: Replica, session: Session) -> list[Item]:
     """Say something and return what a reader sees until the turn is over."""
     told: list[Item] = []
     async with asyncio.timeout(20):
-        async for item in session.follow(Wanted(session.head_seq)):
+        async for item in session.audience.follow(Wanted(session.head_seq)):
             told.append(item)
             if isinstance(item, v1.CaughtUp):
                 await here.say(session)
@@ -195,8 +195,8 @@ async def test_who_comes_during_a_wait_is_told_of_it(here: Replica) -> None:
     session = await here.new_session()
     notice = v1.TurnNotice(turn_id="t1", reason="HTTP 503")
     notice.wait.FromSeconds(600)
-    session.show(notice)
-    async for item in session.follow(Wanted(session.head_seq)):
+    session.audience.show(notice)
+    async for item in session.audience.follow(Wanted(session.head_seq)):
         if isinstance(item, v1.TurnNotice):
             assert item.reason == "HTTP 503"
             assert 0 < item.wait.seconds < 600

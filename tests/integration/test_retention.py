@@ -109,7 +109,7 @@ class TestSnapshots:
         self, here: Replica, there: Replica, long: str
     ) -> None:
         mine, theirs = await here.session(long), await there.session(long)
-        feed = mine.follow(Wanted(mine.head_seq))
+        feed = mine.audience.follow(Wanted(mine.head_seq))
         assert await read(feed) == []
         head = mine.head_seq
         await lengthen(there.stores, long, 100)
@@ -194,7 +194,7 @@ class TestCompaction:
 class TestReaders:
     async def test_one_that_is_overtaken_is_told_where_to_go_on(self, here: Replica, long: str) -> None:
         session = await here.session(long)
-        feed = session.follow(Wanted(0))
+        feed = session.audience.follow(Wanted(0))
         items = aiter(feed)
         assert as_event(await anext(items)) is not None
         await compact(here, long)
@@ -205,7 +205,7 @@ class TestReaders:
     async def test_one_that_is_ahead_of_it_notices_nothing(self, here: Replica, long: str) -> None:
         session = await here.session(long)
         cut = session.head_seq - 99
-        feed = session.follow(Wanted(cut - 1))
+        feed = session.audience.follow(Wanted(cut - 1))
         await compact(here, long)
         assert [event.seq for event in await read(feed)] == [*range(cut, session.head_seq + 1)]
 
@@ -252,7 +252,7 @@ class TestExpiry:
     async def test_of_two_replicas_one_closes_and_a_client_is_told_both(
         self, here: Replica, there: Replica, waiting: Session
     ) -> None:
-        feed = waiting.follow(Wanted(waiting.head_seq))
+        feed = waiting.audience.follow(Wanted(waiting.head_seq))
         items = aiter(feed)
         assert isinstance(await anext(items), v1.CaughtUp)
         keepers = [keeper(one, idle=NOTHING) for one in (here, there)]

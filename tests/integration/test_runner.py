@@ -137,7 +137,7 @@ async def test_a_bug_in_a_step_ends_its_turn_and_is_not_told(here: Replica, sess
 
 
 async def test_text_is_shown_to_everybody_while_it_is_written(here: Replica, session: Session) -> None:
-    feeds = [session.follow(Wanted(session.head_seq)) for _ in range(2)]
+    feeds = [session.audience.follow(Wanted(session.head_seq)) for _ in range(2)]
     here.model.then(Answer("Hello", holds=True))
     await here.say(session)
     for feed in feeds:
@@ -146,13 +146,13 @@ async def test_text_is_shown_to_everybody_while_it_is_written(here: Replica, ses
                 break
         assert isinstance(item, v1.MessageDelta)
         assert item.text == "Hello"
-    [so_far] = session.texts()
+    [so_far] = session.audience.texts()
     assert isinstance(so_far, v1.MessageDelta)
     assert (so_far.text, so_far.replace) == ("Hello", True)
     here.model.go.set()
     message = await until(session, "assistant_message")
     assert message.assistant_message.message_id == so_far.message_id
-    assert [*session.texts()] == []
+    assert [*session.audience.texts()] == []
 
 
 async def test_cancelling_aborts_the_step_in_hand(here: Replica, session: Session) -> None:

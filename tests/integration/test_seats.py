@@ -14,8 +14,8 @@ from enginekit.wire import Wire
 
 
 def seated(session: Session, client_id: str, *, executes: bool = True) -> Feed:
-    feed = session.follow(Wanted(session.head_seq))
-    session.seat(feed, client_id, executes=executes)
+    feed = session.audience.follow(Wanted(session.head_seq))
+    session.audience.seat(feed, client_id, executes=executes)
     return feed
 
 

@@ -76,7 +76,7 @@ class TestTwoReplicas:
     async def test_followers_are_shown_what_the_other_committed(
         self, here: Replica, there: Replica, mine: Session, theirs: Session
     ) -> None:
-        feed = theirs.follow(Wanted(theirs.head_seq))
+        feed = theirs.audience.follow(Wanted(theirs.head_seq))
         await here.say(mine, "one")
         await there.say(theirs, "two")
         seen = []
@@ -127,7 +127,7 @@ class TestToldByOthers:
         self, here: Replica, wired: tuple[Session, Session]
     ) -> None:
         ours, theirs = wired
-        following = theirs.follow(Wanted(theirs.head_seq))
+        following = theirs.audience.follow(Wanted(theirs.head_seq))
         await here.say(ours)
         async with asyncio.timeout(10):
             async for item in following:
@@ -135,16 +135,16 @@ class TestToldByOthers:
                     break
         assert theirs.head_seq == ours.head_seq
         assert theirs.busy
-        theirs.leave(following)
+        theirs.audience.leave(following)
         await here.submit(ours, cancel_turn=v1.CancelTurn())
         assert theirs.head_seq < ours.head_seq, "nobody follows it there any more"
 
     async def test_what_is_ephemeral_is_shown_on_all_replicas(self, wired: tuple[Session, Session]) -> None:
         ours, theirs = wired
-        feed = theirs.follow(Wanted(theirs.head_seq))
+        feed = theirs.audience.follow(Wanted(theirs.head_seq))
         items = aiter(feed)
         assert isinstance(await anext(items), v1.CaughtUp)
-        ours.show(v1.ToolProgress(call_id="call-1"))
+        ours.audience.show(v1.ToolProgress(call_id="call-1"))
         assert await anext(items) == v1.ToolProgress(call_id="call-1")
 
     async def test_catching_up_waits_for_the_sweep_when_postgres_is_away(
@@ -155,7 +155,7 @@ class TestToldByOthers:
         async def away(*_arguments: object) -> list[StoredEvent]:
             raise StoreUnavailable("away")
 
-        theirs.follow(Wanted(theirs.head_seq))
+        theirs.audience.follow(Wanted(theirs.head_seq))
         there.stores.log.events = away  # type: ignore[method-assign,assignment]
         theirs.grown(99)
         await until_true(lambda: not theirs._tasks)
@@ -288,40 +288,40 @@ class TestLoading:
         anew = here.alone(mine.session_id)
         head = (await anew.load()).head_seq
         assert head == mine.head_seq
-        assert anew.recent(0) is None, "that is for the store to read"
-        assert anew.recent(head) == []
-        recent = anew.recent(head - 2)
+        assert anew.audience.recent(0) is None, "that is for the store to read"
+        assert anew.audience.recent(head) == []
+        recent = anew.audience.recent(head - 2)
         assert recent is not None
         assert [event.seq for event in recent] == [head - 1, head]
 
     async def test_nothing_is_at_hand_before_it_was_loaded(self, here: Replica, mine: Session) -> None:
         unknown = here.alone(mine.session_id)
         assert unknown.head_seq == 0
-        assert [*unknown.texts()] == []
-        assert unknown.at_rest()
+        assert [*unknown.audience.texts()] == []
+        assert unknown.audience.at_rest()
 
 
 class TestFollowing:
     async def test_what_is_ephemeral_goes_to_all_but_its_sender(self, mine: Session) -> None:
-        feeds = [mine.follow(Wanted(mine.head_seq)) for _ in range(2)]
+        feeds = [mine.audience.follow(Wanted(mine.head_seq)) for _ in range(2)]
         iterators = [aiter(feed) for feed in feeds]
         assert [type(await anext(iterator)) for iterator in iterators] == [v1.CaughtUp, v1.CaughtUp]
-        mine.show(v1.ToolProgress(call_id="call-1"), but=feeds[0])
+        mine.audience.show(v1.ToolProgress(call_id="call-1"), but=feeds[0])
         feeds[0].answer(v1.Heartbeat())
         assert [type(await anext(iterator)) for iterator in iterators] == [v1.Heartbeat, v1.ToolProgress]
 
     async def test_a_reader_behind_what_is_at_hand_reads_the_log(self, here: Replica, mine: Session) -> None:
         anew = here.alone(mine.session_id)
         await anew.load()
-        anew._recent = Recent()
+        anew.audience._recent = Recent()
         event = await until(anew, "tools_updated")
         assert event.seq == 3
 
     async def test_a_turn_that_waits_for_the_client_is_at_rest(self, here: Replica, mine: Session) -> None:
         await here.say(mine)
-        assert not mine.at_rest()
+        assert not mine.audience.at_rest()
         await here.submit(mine, cancel_turn=v1.CancelTurn())
-        assert mine.at_rest()
+        assert mine.audience.at_rest()
 
 
 class TestSummary:

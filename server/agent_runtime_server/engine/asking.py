@@ -44,7 +44,7 @@ class Asking:
         self.effect = effect
         self.agent = services.agents.get(state.agent_id)
         self._session = session
-        self._curtain = _Curtain(session.show)
+        self._curtain = _Curtain(session.audience.show)
         self.writing = Writing(effect, services.new_id, self._curtain, performer.window_seconds)
         step = take_step(
             performer.model,
@@ -64,14 +64,14 @@ class Asking:
 
     async def answer(self) -> ModelAnswer:
         """Show the answer as it comes, and return it; cancelling ends the request."""
-        self._session.begin_writing(self.writing)
+        self._session.audience.begin_writing(self.writing)
         self._curtain.rise()
         try:
             answer = await self._answer
             self.writing.flush()
         finally:
             self.writing.close()
-            self._session.end_writing()
+            self._session.audience.end_writing()
         return answer
 
     def drop(self) -> None:

@@ -117,7 +117,7 @@ class Hub:
         """Keep the sessions nobody follows bounded in number and content; looks only when many have come meanwhile."""
         if len(self._sessions) < self._crowded:
             return
-        idle = [one for one in self._sessions.values() if not one.feeds and one.session_id not in self._running]
+        idle = [one for one in self._sessions.values() if not one.followed and one.session_id not in self._running]
         room = _MOST_IDLE_BYTES
         for number, session in enumerate(reversed(idle), start=1):  # the latest first
             room -= session.kept_bytes
@@ -387,13 +387,12 @@ class Hub:
     def end_feeds(self, error: ServiceError) -> None:
         """End every stream."""
         for session in self.roll.followed:
-            for feed in session.feeds:
-                feed.end(error)
+            session.audience.end(error)
 
     def say(self, farewell: Callable[[], v1.GoAway]) -> None:
         """Tell every stream that it ends soon, each in its own words."""
         for session in self.roll.followed:
-            for feed in session.feeds:
+            for feed in session.audience.feeds:
                 feed.answer(farewell())
 
 

@@ -153,7 +153,7 @@ class Runner:
         services = self._performer.services
         pause = between_answers(state, services.agents.get(state.agent_id).model or services.limits.model)
         if pause is not None:
-            self._session.show(notice(effect.turn_id, pause))
+            self._session.audience.show(notice(effect.turn_id, pause))
             await asyncio.sleep(pause.seconds)
 
     async def _account(self, state: State, model: str, usage: v1.Usage | None) -> None:
@@ -202,7 +202,7 @@ class Runner:
                 return await action()
             except StoreUnavailable as error:
                 pause = delay * random.uniform(0.5, 1)  # noqa: S311 - nobody's secret
-                self._session.show(_held_up(self._turn_id, error, pause))
+                self._session.audience.show(_held_up(self._turn_id, error, pause))
                 await asyncio.sleep(pause)
                 delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
 

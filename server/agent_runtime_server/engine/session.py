@@ -1,7 +1,7 @@
 """One session on this replica: its folded state, its commits in order, and the feeds that follow it."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
@@ -15,15 +15,12 @@ from agent_runtime_server.core.errors import CallerError, StoreUnavailable
 from agent_runtime_server.core.ids import IdFactory
 from agent_runtime_server.core.transcript import kept_bytes
 from agent_runtime_server.engine.appends import approval_rows, as_append
-from agent_runtime_server.engine.deltas import Writing
+from agent_runtime_server.engine.audience import Audience
 from agent_runtime_server.engine.draft import Draft
-from agent_runtime_server.engine.feed import Ephemeral, Feed, Seat, Wanted
 from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.loading import OvertakenError, fold, load
-from agent_runtime_server.engine.notices import HeldUp
 from agent_runtime_server.engine.position import not_found
-from agent_runtime_server.engine.recent import Recent
-from agent_runtime_server.engine.relay import Alone, Relay
+from agent_runtime_server.engine.relay import Alone
 from agent_runtime_server.engine.roll import Roll
 from agent_runtime_server.engine.settle import settle
 from agent_runtime_server.engine.snapshot import pack
@@ -47,7 +44,6 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 _PAGE = 500
-_AT_REST = (v1.TURN_STATE_UNSPECIFIED, v1.TURN_STATE_WAITING_FOR_TOOL, v1.TURN_STATE_WAITING_FOR_USER)
 
 T = TypeVar("T")
 Decide = Callable[[Draft], None]
@@ -97,12 +93,17 @@ class Session:
         self.session_id = session_id
         self.tenant = tenant
         self.lease_epoch: int | None = None  # of the lease this replica holds
-        self.feeds: set[Feed] = set()
-        self._roll = roll or Roll()
-        self._watch = watch or Watch()
-        self._writing: Writing | None = None
-        self._held_up = HeldUp()
         self.oldest_seq = 1
+        self.audience = Audience(
+            session_id,
+            self._events,
+            services.clock,
+            services.bus,
+            watch or Watch(),
+            on_growth=self.grown,
+            on_change=self._enrol,
+        )
+        self._roll = roll or Roll()
         self._services = services
         self._on_runnable = on_runnable
         self._foresee = foresee
@@ -111,137 +112,48 @@ class Session:
         self._tasks: set[asyncio.Task[object]] = set()  # commits, requests and more: they outlive who asked for them
         self._state: State | None = None
         self._unsaved = 0
-        self._recent = Recent()
-        self._shown_seq = 0
-        self._executor = ""
-        self._turn_state: v1.TurnState.ValueType = v1.TURN_STATE_UNSPECIFIED
         self._interrupt: Callable[[Effect | None], None] | None = None
-        self._relay = Relay(services.bus, session_id, self)
-
-    # -- what feeds see ---------------------------------------------------------------------------------------------
 
     @property
     def head_seq(self) -> int:
         """Highest committed seq that is known here."""
-        return self._shown_seq
-
-    def recent(self, after_seq: int) -> Sequence[StoredEvent] | None:
-        """Return the events behind `after_seq` when they are at hand, else None."""
-        if after_seq >= self._shown_seq:
-            return []
-        return self._recent.behind(after_seq)
-
-    def texts(self) -> Iterable[Ephemeral]:
-        """Return the text so far of the message being written here, and what holds it up."""
-        yield from self._writing.so_far() if self._writing is not None else ()
-        yield from self._held_up.now()
-
-    @property
-    def busy(self) -> bool:
-        """Whether a turn runs, so that others may commit at any moment."""
-        return self._turn_state != v1.TURN_STATE_UNSPECIFIED
-
-    @property
-    def kept_bytes(self) -> int:
-        """Size of the content that is held in memory for this session, which is bounded."""
-        return self._recent.bytes + (kept_bytes(self._state.told) if self._state is not None else 0)
-
-    @property
-    def over(self) -> bool:
-        """Whether it is closed and nobody reads it: then it may be removed, and another one be made under its id."""
-        return self._state is not None and self._state.closed and not self.feeds
-
-    def at_rest(self) -> bool:
-        """Tell whether nothing more is to come without a client frame."""
-        return self._turn_state in _AT_REST
-
-    def show(self, item: Ephemeral, *, but: Feed | None = None) -> None:
-        """Hand something ephemeral to every feed, except to the one it came from."""
-        if isinstance(item, v1.TurnNotice):
-            self._held_up.note(item)
-        self._offer(item, but)
-        self._relay.show(item)
-
-    def _offer(self, item: Ephemeral, but: Feed | None = None) -> None:
-        for feed in self.feeds:
-            if feed is not but:
-                feed.offer((item,))
-
-    def begin_writing(self, writing: Writing) -> None:
-        """Keep the text of a message while it is written, for who comes to read it."""
-        self._writing = writing
-        self._relay.begin()
-
-    def end_writing(self) -> None:
-        """Let go of the text."""
-        self._writing = None
-        self._held_up = HeldUp()
-        self._relay.end()
-
-    def follow(self, wanted: Wanted) -> Feed:
-        """Add a feed."""
-
-        async def read(after_seq: int, limit: int) -> Sequence[StoredEvent]:
-            return await self._services.log.events(self.tenant, self.session_id, after_seq, limit)
-
-        feed = Feed(self, read, wanted)
-        self.feeds.add(feed)
-        self._roll.follow(self)
-        feed.watch = self._watch
-        self._watch.look_after(feed, 0)
-        self._relay.read()
-        return feed
-
-    def seat(self, feed: Feed, client_id: str, *, executes: bool) -> None:
-        """Give a feed to a client, which takes the place of its own older ones and of another executor, anywhere."""
-        feed.seat = Seat(client_id, executes, to_nanos(self._services.clock()))
-        for other in self.feeds:
-            if other is not feed and other.seat is not None and feed.seat.replaces(other.seat):
-                other.end(_superseded())
-        self._relay.seat(feed.seat)
-
-    def leave(self, feed: Feed) -> None:
-        """Take a feed away."""
-        self.feeds.discard(feed)
-        feed.watch = None
-        self._watch.forget(feed)
-        if not self.feeds:
-            self._roll.follow(self)
-            self._relay.read_no_more()
-
-    # -- what other replicas tell -----------------------------------------------------------------------------------
+        return self.audience.head_seq
 
     @property
     def followed(self) -> bool:
         """Whether somebody reads it here."""
-        return bool(self.feeds)
+        return self.audience.followed
+
+    @property
+    def busy(self) -> bool:
+        """Whether a turn runs, so that others may commit at any moment."""
+        return self.audience.turn_state != v1.TURN_STATE_UNSPECIFIED
+
+    @property
+    def kept_bytes(self) -> int:
+        """Size of the content that is held in memory for this session, which is bounded."""
+        return self.audience.kept_bytes + (kept_bytes(self._state.told) if self._state is not None else 0)
+
+    @property
+    def over(self) -> bool:
+        """Whether it is closed and nobody reads it: then it may be removed, and another one be made under its id."""
+        return self._state is not None and self._state.closed and not self.followed
 
     def grown(self, head_seq: int) -> None:
         """Catch up with what others have committed, where somebody here goes by it."""
-        if head_seq > self._shown_seq and (self.feeds or self._interrupt is not None):
+        if head_seq > self.head_seq and (self.followed or self._interrupt is not None):
             self.spawn(self._try_refresh())
-
-    def told(self, item: Ephemeral) -> None:
-        """Show what another replica shows."""
-        self._offer(item)
-
-    def seated(self, seat: Seat) -> None:
-        """Let a client that attached elsewhere take the place of older ones here; what is told late is old itself."""
-        for feed in self.feeds:
-            if feed.seat is not None and feed.seat.nanos < seat.nanos and seat.replaces(feed.seat):
-                feed.end(_superseded())
-
-    def _end_former_executors(self, state: State) -> None:
-        """End what another executor replaced, for of that the log tells too."""
-        self._executor = state.executor
-        for feed in self.feeds:
-            if feed.seat is not None and feed.seat.executes and feed.seat.client_id != state.executor:
-                feed.end(_superseded())
 
     async def _try_refresh(self) -> None:
         # The sweep, which looks every second, comes back to it; whoever reads a session that is gone was told so.
         with suppress(StoreUnavailable, CallerError):
             await self.refresh()
+
+    async def _events(self, after_seq: int, limit: int) -> Sequence[StoredEvent]:
+        return await self._services.log.events(self.tenant, self.session_id, after_seq, limit)
+
+    def _enrol(self) -> None:
+        self._roll.follow(self)
 
     # -- state ------------------------------------------------------------------------------------------------------
 
@@ -275,7 +187,7 @@ class Session:
         loaded, state = found
         self._grew(loaded.row.session.head_seq - state.head_seq)
         async for page in fold(log, self.tenant, loaded, state):
-            self._show(state.head_seq, page)
+            self.audience.publish(state.head_seq, page)
         self.oldest_seq = loaded.row.session.oldest_seq
         if self.lease_epoch is not None:  # it may have run out, and been taken anew by this very replica
             self.lease_epoch = loaded.row.lease_epoch if loaded.row.lease_mine else None
@@ -304,7 +216,7 @@ class Session:
         """Fold what others have committed; for who decides by the state without committing anything itself."""
         async with self._lock:
             state = await self._loaded()
-            while page := await self._services.log.events(self.tenant, self.session_id, state.head_seq, _PAGE):
+            while page := await self._events(state.head_seq, _PAGE):
                 if page[0].seq != state.head_seq + 1:
                     self._forget()
                     await self._loaded()
@@ -330,37 +242,22 @@ class Session:
     def removed(self) -> None:
         """Forget everything and end every stream: the session is there no more."""
         self._forget()
-        for feed in self.feeds:
-            feed.end(not_found(self.session_id))
+        self.audience.end(not_found(self.session_id))
 
     def _forget(self) -> None:
         """Drop a state that is stale or was spoiled by a draft that was not committed."""
         self._state = None
 
     def _publish(self, state: State, events: Sequence[StoredEvent]) -> None:
-        """Show committed events to every feed, and the state that they leave to the runner."""
-        self._turn_state = state.turn.state if state.turn is not None else v1.TURN_STATE_UNSPECIFIED
-        if self.feeds:
-            self._roll.follow(self)
-        self._show(state.head_seq, events)
-        if state.executor != self._executor:
-            self._end_former_executors(state)
+        """Show committed events to every reader, and the state that they leave to the runner."""
+        audience = self.audience
+        audience.turn_state = state.turn.state if state.turn is not None else v1.TURN_STATE_UNSPECIFIED
+        if self.followed:
+            self._enrol()
+        audience.publish(state.head_seq, events)
+        audience.follow_executor(state.executor)
         if self._interrupt is not None:
             self._interrupt(next_effect(state))
-
-    def _show(self, head_seq: int, events: Sequence[StoredEvent]) -> None:
-        """Hand committed events to every feed; what a snapshot stands for they read themselves."""
-        fresh = [event for event in events if event.seq > self._shown_seq]
-        skipped = head_seq - self._shown_seq > len(fresh)
-        self._shown_seq = max(self._shown_seq, head_seq)
-        if skipped:
-            self._recent = Recent()
-        self._recent.add(fresh)
-        for feed in self.feeds:
-            if skipped:
-                feed.catch_up()
-            else:
-                feed.offer(fresh)
 
     # -- commits ----------------------------------------------------------------------------------------------------
 
@@ -467,11 +364,11 @@ class Session:
         self._grew(self._unsaved + len(append.events))
         self._publish(state, append.events)
         self._services.committed(append.events)
-        self._relay.grew(state.head_seq)
+        self.audience.relay.grew(state.head_seq)
         if append.runnable and self.lease_epoch is not None:
             self._on_runnable(self)
         elif append.runnable and leaving:
-            self._relay.left()
+            self.audience.relay.left()
         return Committed(draft.frame_seq)
 
     # -- runners ----------------------------------------------------------------------------------------------------
@@ -513,10 +410,6 @@ class Session:
     def on_change(self, interrupt: Callable[[Effect | None], None] | None) -> None:
         """Call `interrupt` with what is to be done next after each commit, or stop doing so."""
         self._interrupt = interrupt
-
-
-def _superseded() -> CallerError:
-    return CallerError(v1.ERROR_REASON_ATTACHMENT_SUPERSEDED, "a newer stream of this session took over")
 
 
 def _unheard(committing: "asyncio.Task[Committed]") -> None:

@@ -78,7 +78,7 @@ class ChatService:
                 async for item in attachment.feed:
                     yield wire.chat_frame(item)
         finally:
-            session.leave(attachment.feed)
+            session.audience.leave(attachment.feed)
             reader.cancel()
 
     async def _attach(self, hello: v1.ChatHello, who: Principal) -> tuple[v1.ChatWelcome, _Attachment]:
@@ -100,18 +100,18 @@ class ChatService:
         if executes:
             await session.commit(lambda draft: frames.attach(draft, sender, hello.tools))
         state = await session.load()
-        feed = session.follow(Wanted(hello.after_seq, not hello.durable_only, hello.max_unacked_events))
-        session.seat(feed, hello.client_id, executes=executes)
+        feed = session.audience.follow(Wanted(hello.after_seq, not hello.durable_only, hello.max_unacked_events))
+        session.audience.seat(feed, hello.client_id, executes=executes)
         feed.reads = True
         if self._replica.draining:  # since its hello was let in
             feed.answer(self._replica.farewell())
         try:
             row = await self._replica.services.log.row(session.tenant, session.session_id)
         except BaseException:
-            session.leave(feed)
+            session.audience.leave(feed)
             raise
         if row is None:  # removed meanwhile
-            session.leave(feed)
+            session.audience.leave(feed)
             raise not_found(session.session_id)
         welcome = v1.ChatWelcome(
             session=row.session,
@@ -189,7 +189,7 @@ class ChatService:
         elif attachment.sender.observer:
             raise CallerError(v1.ERROR_REASON_NOT_EXECUTOR, "only the executor reports progress")
         elif _may_report(attachment.progress):
-            session.show(request.tool_progress, but=feed)
+            session.audience.show(request.tool_progress, but=feed)
 
 
 def _may_report(moments: list[float]) -> bool:

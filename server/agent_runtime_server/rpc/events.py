@@ -56,7 +56,7 @@ class EventService:
         session = await self._replica.hub.session(request.session_id, tenant, latest=True)
         state = await session.load()
         check_position(session.oldest_seq, state.head_seq, request.after_seq)
-        feed = session.follow(Wanted(request.after_seq, request.include_deltas, kinds=kinds, progress=False))
+        feed = session.audience.follow(Wanted(request.after_seq, request.include_deltas, kinds=kinds, progress=False))
         stream.on_end(feed.answer, feed.end)
         if self._replica.draining:  # since the call was let in
             feed.answer(self._replica.farewell())
@@ -66,7 +66,7 @@ class EventService:
                 if frame is not None:
                     yield frame
         finally:
-            session.leave(feed)
+            session.audience.leave(feed)
 
     async def _all(
         self, request: v1.SubscribeEventsRequest, tenant: str, kinds: Collection[int], stream: OpenStream

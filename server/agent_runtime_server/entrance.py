@@ -3,15 +3,14 @@
 import ipaddress
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 import grpc.aio
 import httpx
 
 from agent_runtime_server.auth.authenticator import Authenticator
 from agent_runtime_server.auth.certificates import Certificates
-from agent_runtime_server.auth.jwks import Jwks
 from agent_runtime_server.auth.keys import Keys
-from agent_runtime_server.auth.tokens import Rules, Tokens
 from agent_runtime_server.core.principal import Principal
 from agent_runtime_server.core.settings import AuthMode, Settings
 from agent_runtime_server.rpc.gate import Gate
@@ -19,6 +18,9 @@ from agent_runtime_server.rpc.quotas import Quotas
 from agent_runtime_server.rpc.streams import StreamLimits, Streams
 from agent_runtime_server.rpc.tls import TlsFiles, server_credentials
 from agent_runtime_server.stores.base import KeyStore
+
+if TYPE_CHECKING:
+    from agent_runtime_server.auth.tokens import Tokens
 
 _CALLS_BESIDE = 1000  # of a connection, beside its streams; further ones wait for their turn in the client
 _STREAMS_PER_CALLER = 1000  # where callers are told apart
@@ -58,10 +60,10 @@ async def entrance(settings: Settings, keys: KeyStore, quotas: Quotas) -> AsyncI
 
 
 async def _authenticator(stack: AsyncExitStack, settings: Settings, keys: KeyStore) -> Authenticator:
-    tokens: Tokens | None = None
+    tokens = None
     if settings.auth_jwt_jwks_url is not None:
         http = await stack.enter_async_context(httpx.AsyncClient(timeout=5))
-        tokens = Tokens(_rules(settings), Jwks(settings.auth_jwt_jwks_url, http))
+        tokens = _tokens(settings, settings.auth_jwt_jwks_url, http)
     identities = {
         name: Principal(identity.tenant, identity.subject, identity.subject, identity.roles)
         for name, identity in settings.auth_certificates.items()
@@ -69,12 +71,15 @@ async def _authenticator(stack: AsyncExitStack, settings: Settings, keys: KeySto
     return Authenticator(Keys(keys), tokens, Certificates(identities) if identities else None)
 
 
-def _rules(settings: Settings) -> Rules:
+def _tokens(settings: Settings, jwks_url: str, http: httpx.AsyncClient) -> "Tokens":
+    from agent_runtime_server.auth.jwks import Jwks  # they take long to load, and few need them
+    from agent_runtime_server.auth.tokens import Rules, Tokens
+
     if not settings.auth_jwt_issuer or not settings.auth_jwt_audience:
         raise ValueError(
             "tokens need AGENT_RUNTIME_AUTH_JWT_ISSUER and AGENT_RUNTIME_AUTH_JWT_AUDIENCE beside the JWKS URL"
         )
-    return Rules(
+    rules = Rules(
         issuer=settings.auth_jwt_issuer,
         audience=settings.auth_jwt_audience,
         tenant_claim=settings.auth_jwt_tenant_claim,
@@ -82,6 +87,7 @@ def _rules(settings: Settings) -> Rules:
         roles_claim=settings.auth_jwt_roles_claim,
         tenant=settings.auth_jwt_tenant,
     )
+    return Tokens(rules, Jwks(jwks_url, http))
 
 
 def listen(server: grpc.aio.Server, settings: Settings, host: str, port: int) -> int:

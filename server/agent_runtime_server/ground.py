@@ -7,7 +7,6 @@ import structlog
 
 from agent_runtime_server.core.settings import Settings
 from agent_runtime_server.embedded import embedded
-from agent_runtime_server.mockllm.server import mock_server
 
 _log = structlog.get_logger(__name__)
 
@@ -41,5 +40,7 @@ async def store_urls(stack: AsyncExitStack, settings: Settings) -> tuple[str, st
 
 async def mock_model_url(stack: AsyncExitStack) -> str:
     """Return the URL of a mock model that runs until the stack is closed."""
+    from agent_runtime_server.mockllm.server import mock_server  # which takes long to load
+
     mock = await stack.enter_async_context(mock_server(delay_ms=_MOCK_DELAY_MS))
     return mock.base_url

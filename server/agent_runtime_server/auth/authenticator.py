@@ -3,13 +3,15 @@
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from agent_runtime_server.auth.certificates import Certificate, Certificates
 from agent_runtime_server.auth.errors import credentials_invalid
 from agent_runtime_server.auth.keys import PREFIX, Keys
-from agent_runtime_server.auth.tokens import Tokens
 from agent_runtime_server.core.principal import Principal
+
+if TYPE_CHECKING:
+    from agent_runtime_server.auth.tokens import Tokens
 
 _SCHEME: Final = "bearer "
 
@@ -19,7 +21,7 @@ class Authenticator:
     """Knows callers by an API key or a token in `authorization`, else by their client certificate."""
 
     keys: Keys
-    tokens: Tokens | None = None
+    tokens: "Tokens | None" = None
     certificates: Certificates | None = None
     clock: Callable[[], float] = time.time
 

@@ -12,10 +12,8 @@ from time import monotonic
 from typing import Final
 from urllib.request import getproxies, proxy_bypass
 
-import aiohttp
 import httpx
 import orjson
-from httpx_aiohttp import AiohttpTransport
 
 from agent_runtime_server.core.errors import ModelError, ModelRejected, ModelUnavailable, invalid
 from agent_runtime_server.llm.base import ModelAnswer, ModelRequest, Sink
@@ -133,7 +131,7 @@ class OpenAiModel:
             else:
                 async for data in response.aiter_bytes():
                     take(data)
-        except (httpx.HTTPError, aiohttp.ClientError, OSError):
+        except (httpx.HTTPError, OSError):
             if not intake.finished:
                 raise
         if (deltas := intake.finish()) and sink:
@@ -173,7 +171,7 @@ class OpenAiModel:
             raise self._without_key(error) from error.__cause__
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise ModelUnavailable("the model endpoint cannot be reached", kind="connect") from error
-        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, aiohttp.ClientError, OSError) as error:
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError) as error:
             raise ModelUnavailable("the connection to the model endpoint broke") from error
 
     def _without_key(self, error: ModelError) -> ModelError:
@@ -197,7 +195,7 @@ async def _refusal(response: httpx.Response) -> ModelError:
             body += data
             if len(body) > _LONGEST_REFUSAL:
                 break
-    except (httpx.HTTPError, aiohttp.ClientError, OSError):
+    except (httpx.HTTPError, OSError):
         body.clear()  # the status alone says enough
     return status_failure(response.status_code, bytes(body[:_LONGEST_REFUSAL]), response.headers)
 
@@ -218,14 +216,9 @@ def _new_transport(url: httpx.URL) -> httpx.AsyncBaseTransport:
     if not _by_proxy(url):
         return StreamingTransport(tls, connect_seconds=_CONNECT_SECONDS)
 
-    def session() -> aiohttp.ClientSession:
-        # The session needs a running loop, so it is made with the first request.
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS, ssl=tls)
-        return aiohttp.ClientSession(
-            connector=connector, trust_env=True, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
-        )
+    from agent_runtime_server.llm.proxied import ProxiedTransport  # which takes long to load
 
-    return AiohttpTransport(verify=tls, client=session)
+    return ProxiedTransport(tls, keep_alive_seconds=_KEEP_ALIVE_SECONDS)
 
 
 def _by_proxy(url: httpx.URL) -> bool:

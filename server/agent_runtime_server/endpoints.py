@@ -12,7 +12,7 @@ from agent_runtime_server.llm.openai import OpenAiModel
 from agent_runtime_server.llm.profile import profile
 from agent_runtime_server.llm.resilient import Choice, Patience, Resilient
 from agent_runtime_server.llm.turnstile import Turnstile
-from agent_runtime_server.stores.base import Circuits
+from agent_runtime_server.stores.shared import Circuits
 
 
 def open_model(

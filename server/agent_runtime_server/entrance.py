@@ -17,7 +17,7 @@ from agent_runtime_server.rpc.gate import Gate
 from agent_runtime_server.rpc.quotas import Quotas
 from agent_runtime_server.rpc.streams import StreamLimits, Streams
 from agent_runtime_server.rpc.tls import TlsFiles, server_credentials
-from agent_runtime_server.stores.base import KeyStore
+from agent_runtime_server.stores.shared import KeyStore
 
 if TYPE_CHECKING:
     from agent_runtime_server.auth.tokens import Tokens

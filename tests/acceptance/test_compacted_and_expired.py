@@ -18,7 +18,7 @@ from agent_runtime_client.updates import Disconnected
 from agent_runtime_server.embedded import embedded
 from agent_runtime_server.engine.compaction import Compactor
 from agent_runtime_server.mockllm.server import MockServer
-from agent_runtime_server.stores.base import SessionName
+from agent_runtime_server.stores.upkeep import SessionName
 from enginekit.history import lengthen
 from enginekit.stores import opened
 from servicekit.model import says

@@ -4,8 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agent_runtime_server.stores.base import LeaseAction, Outcome, Taken
+from agent_runtime_server.stores.base import LeaseAction, Outcome
 from agent_runtime_server.stores.postgres.leases import PostgresLeases
+from agent_runtime_server.stores.upkeep import Taken
 from enginekit.stores import TENANT, Stores, opened, taken
 
 AT_ONCE = timedelta(0)  # a lease that has run out as soon as its transaction is over

@@ -8,13 +8,12 @@ import pytest
 from agent_runtime import v1
 from agent_runtime_server.stores.base import (
     CompactedError,
-    Compaction,
     FeedPlace,
     Frame,
     NewSession,
-    SessionName,
     Snapshot,
 )
+from agent_runtime_server.stores.upkeep import Compaction, SessionName
 from enginekit.stores import TENANT, Stores, approval_row, beginning, event, opened
 
 OURS, OTHERS = 7, 6

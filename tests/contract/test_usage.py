@@ -7,8 +7,8 @@ import pytest
 from agent_runtime import v1
 from agent_runtime_server.core.errors import CallerError, StoreUnavailable
 from agent_runtime_server.engine.ledger import DayBudget, Ledger
-from agent_runtime_server.stores.base import DayUsage, Spender
 from agent_runtime_server.stores.postgres.usage import PostgresUsage
+from agent_runtime_server.stores.shared import DayUsage, Spender
 from enginekit.stores import Stores
 
 TODAY = date(2026, 3, 1)

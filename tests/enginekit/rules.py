@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from agent_runtime import v1
 from agent_runtime_server.agents.prompt import messages
 from agent_runtime_server.agents.registry import Registry
-from agent_runtime_server.engine.turn import State, apply
+from agent_runtime_server.engine.state import State
+from agent_runtime_server.engine.turn import apply
 
 
 def log_problems(log: Sequence[v1.SessionEvent]) -> Iterator[str]:

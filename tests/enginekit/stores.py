@@ -20,7 +20,6 @@ from agent_runtime_server.stores.base import (
     LeaseAction,
     NewSession,
     StoredEvent,
-    Taken,
 )
 from agent_runtime_server.stores.postgres.approvals import PostgresApprovals
 from agent_runtime_server.stores.postgres.database import Database, open_database
@@ -30,6 +29,7 @@ from agent_runtime_server.stores.postgres.parked import PostgresParkedTurns
 from agent_runtime_server.stores.postgres.queue import Bounds
 from agent_runtime_server.stores.postgres.retention import PostgresRetention
 from agent_runtime_server.stores.postgres.writer import Writer
+from agent_runtime_server.stores.upkeep import Taken
 
 TENANT = "tenant-1"
 OWNER = v1.Actor(kind=v1.ACTOR_KIND_USER, subject="owner")

@@ -15,7 +15,7 @@ from agent_runtime_server.engine.feed import Feed, Item, Wanted
 from agent_runtime_server.engine.hub import Timing
 from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.session import Session
-from agent_runtime_server.stores.base import Due, Taken
+from agent_runtime_server.stores.upkeep import Due, Taken
 from enginekit.model import Answer
 from enginekit.refusals import refused
 from enginekit.replica import OFTEN, Replica, kinds, log, replica, until

@@ -12,7 +12,7 @@ from agent_runtime_server.engine import settle
 from agent_runtime_server.engine.feed import Item, Wanted
 from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.session import Session
-from agent_runtime_server.engine.turn import State
+from agent_runtime_server.engine.state import State
 from agent_runtime_server.stores.base import StoredEvent
 from enginekit.model import Answer
 from enginekit.replica import OFTEN, Replica, kinds, log, replica, until

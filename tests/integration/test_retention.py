@@ -15,8 +15,10 @@ from agent_runtime_server.engine.feed import Feed, Wanted
 from agent_runtime_server.engine.retention import SNAPSHOT_EVENTS, Keeper, Policy
 from agent_runtime_server.engine.session import Session
 from agent_runtime_server.engine.snapshot import UnreadableError
-from agent_runtime_server.engine.turn import FOLD_VERSION, State, apply
-from agent_runtime_server.stores.base import SessionName, Snapshot
+from agent_runtime_server.engine.state import State
+from agent_runtime_server.engine.turn import FOLD_VERSION, apply
+from agent_runtime_server.stores.base import Snapshot
+from agent_runtime_server.stores.upkeep import SessionName
 from enginekit.history import lengthen
 from enginekit.model import Answer
 from enginekit.refusals import refused

@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from agent_runtime_server.engine import hub as hub_module
 from agent_runtime_server.engine.session import Session
-from agent_runtime_server.stores.base import Taken
+from agent_runtime_server.stores.upkeep import Taken
 from enginekit.model import Answer
 from enginekit.replica import OFTEN, replica, until
 

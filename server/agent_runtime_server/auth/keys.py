@@ -15,7 +15,7 @@ from typing import Final
 
 from agent_runtime_server.auth.remembered import Remembered
 from agent_runtime_server.core.principal import Principal, Role
-from agent_runtime_server.stores.base import KeyRow, KeyStore
+from agent_runtime_server.stores.shared import KeyRow, KeyStore
 
 PREFIX: Final = "ark_"
 _KEY: Final = re.compile(r"ark_([0-9a-f]{12})_[0-9a-f]{48}")

@@ -15,10 +15,10 @@ from agent_runtime_server.core.errors import ServiceError
 from agent_runtime_server.core.principal import Role, is_subject, is_tenant
 from agent_runtime_server.core.settings import Settings
 from agent_runtime_server.embedded import EmbeddedError, embedded
-from agent_runtime_server.stores.base import KeyRow
 from agent_runtime_server.stores.postgres.database import open_database
 from agent_runtime_server.stores.postgres.keys import PostgresKeys
 from agent_runtime_server.stores.postgres.migrations import MigrationError, migrate
+from agent_runtime_server.stores.shared import KeyRow
 
 T = TypeVar("T")
 

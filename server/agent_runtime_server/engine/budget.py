@@ -11,7 +11,8 @@ from typing import Final
 from agent_runtime import v1
 from agent_runtime_server.core.errors import CallerError
 from agent_runtime_server.engine.limits import Limits
-from agent_runtime_server.engine.turn import EXTEND, STOP, State, Turn
+from agent_runtime_server.engine.state import State, Turn
+from agent_runtime_server.engine.turn import EXTEND, STOP
 
 STEPS: Final = "turn.steps"
 

@@ -13,7 +13,8 @@ from agent_runtime import v1
 from agent_runtime_server.core.errors import ModelUnavailable, ServiceError
 from agent_runtime_server.engine import frames, settle, steps
 from agent_runtime_server.engine.draft import Draft
-from agent_runtime_server.engine.turn import Route, State, TakeStep, next_effect
+from agent_runtime_server.engine.state import State
+from agent_runtime_server.engine.turn import Route, TakeStep, next_effect
 from agent_runtime_server.llm.base import ModelAnswer, RequestedCall
 from agent_runtime_server.tools import catalogue
 

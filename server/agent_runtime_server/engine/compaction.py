@@ -7,8 +7,10 @@ from typing import Final
 from agent_runtime import v1
 from agent_runtime_server.engine.loading import begin
 from agent_runtime_server.engine.snapshot import pack
-from agent_runtime_server.engine.turn import FOLD_VERSION, State, apply
-from agent_runtime_server.stores.base import Compaction, EventLog, Retention, SessionName, Snapshot
+from agent_runtime_server.engine.state import State
+from agent_runtime_server.engine.turn import FOLD_VERSION, apply
+from agent_runtime_server.stores.base import EventLog, Snapshot
+from agent_runtime_server.stores.upkeep import Compaction, Retention, SessionName
 
 _BATCH: Final = 500  # events a transaction
 

@@ -10,7 +10,13 @@ from agent_runtime import v1
 from agent_runtime_server.agents.registry import Registry
 from agent_runtime_server.core.clock import from_nanos
 from agent_runtime_server.engine.limits import Limits
-from agent_runtime_server.engine.turn import Call, Effect, Queued, State, Turn, apply, next_effect
+from agent_runtime_server.engine.state import (
+    Call,
+    Queued,
+    State,
+    Turn,
+)
+from agent_runtime_server.engine.turn import Effect, apply, next_effect
 
 SYSTEM: Final = v1.Actor(kind=v1.ACTOR_KIND_SYSTEM, subject="agent-runtime")
 """The runtime itself: timers, recovery, policy."""

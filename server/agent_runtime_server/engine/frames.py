@@ -8,7 +8,8 @@ from agent_runtime import v1
 from agent_runtime_server.core.errors import CallerError, invalid
 from agent_runtime_server.engine import budget, settle
 from agent_runtime_server.engine.draft import Draft
-from agent_runtime_server.engine.turn import STOP, Call, Phase, State
+from agent_runtime_server.engine.state import Call, Phase, State
+from agent_runtime_server.engine.turn import STOP
 from agent_runtime_server.hitl.policy import Ruling, judge
 from agent_runtime_server.tools import arguments, catalogue
 from agent_runtime_server.tools.dependencies import dependencies

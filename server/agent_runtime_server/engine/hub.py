@@ -26,9 +26,16 @@ from agent_runtime_server.engine.relay import RUNNABLE
 from agent_runtime_server.engine.roll import Roll
 from agent_runtime_server.engine.runner import Runner
 from agent_runtime_server.engine.session import Session
-from agent_runtime_server.engine.turn import State, TakeStep, next_effect
+from agent_runtime_server.engine.state import State
+from agent_runtime_server.engine.turn import TakeStep, next_effect
 from agent_runtime_server.engine.watch import Watch
-from agent_runtime_server.stores.base import Due, Leases, ParkedTurns, StoredEvent, Taken
+from agent_runtime_server.stores.base import StoredEvent
+from agent_runtime_server.stores.upkeep import (
+    Due,
+    Leases,
+    ParkedTurns,
+    Taken,
+)
 
 _log = structlog.get_logger(__name__)
 

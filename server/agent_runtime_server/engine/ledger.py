@@ -17,7 +17,7 @@ from agent_runtime import v1
 from agent_runtime_server.core.errors import CallerError, StoreUnavailable
 from agent_runtime_server.engine.budget import tokens_of
 from agent_runtime_server.engine.turn import add_usage
-from agent_runtime_server.stores.base import Spender, UsageStore
+from agent_runtime_server.stores.shared import Spender, UsageStore
 
 _log = structlog.get_logger(__name__)
 

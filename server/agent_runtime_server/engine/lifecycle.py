@@ -13,8 +13,9 @@ from agent_runtime_server.engine.loading import begin
 from agent_runtime_server.engine.position import compacted
 from agent_runtime_server.engine.session import Services, Session
 from agent_runtime_server.engine.snapshot import pack
+from agent_runtime_server.engine.state import State
 from agent_runtime_server.engine.summary import summary
-from agent_runtime_server.engine.turn import FOLD_VERSION, State, apply
+from agent_runtime_server.engine.turn import FOLD_VERSION, apply
 from agent_runtime_server.stores.base import NewSession, SessionRow, Snapshot, StoredEvent
 
 _PAGE = 500

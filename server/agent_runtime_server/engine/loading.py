@@ -7,7 +7,8 @@ from typing import Final
 from agent_runtime import v1
 from agent_runtime_server.engine.appends import kind
 from agent_runtime_server.engine.snapshot import UnreadableError, unpack
-from agent_runtime_server.engine.turn import FOLD_VERSION, State, apply
+from agent_runtime_server.engine.state import State
+from agent_runtime_server.engine.turn import FOLD_VERSION, apply
 from agent_runtime_server.stores.base import EventLog, Loaded, Snapshot, StoredEvent
 
 _PAGE: Final = 500

@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Final
 
 from agent_runtime import v1
-from agent_runtime_server.engine.turn import State
+from agent_runtime_server.engine.state import State
 from agent_runtime_server.llm.base import Delay, Hold
 
 _FIRST_PAUSE: Final = 1.0  # seconds, at most, after an answer that broke off

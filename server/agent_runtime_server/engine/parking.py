@@ -11,8 +11,8 @@ from agent_runtime_server.core.errors import StoreUnavailable
 from agent_runtime_server.engine import settle
 from agent_runtime_server.engine.asking import Performer
 from agent_runtime_server.engine.session import Session
-from agent_runtime_server.engine.turn import State
-from agent_runtime_server.stores.base import ParkedTurns
+from agent_runtime_server.engine.state import State
+from agent_runtime_server.stores.upkeep import ParkedTurns
 
 _log = structlog.get_logger(__name__)
 

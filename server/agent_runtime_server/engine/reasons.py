@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from agent_runtime import v1
 from agent_runtime_server.agents.registry import Registry
 from agent_runtime_server.engine.limits import of_turn
-from agent_runtime_server.engine.turn import State
+from agent_runtime_server.engine.state import State
 from agent_runtime_server.hitl.policy import judge
 from agent_runtime_server.tools import arguments, catalogue
 

@@ -18,7 +18,8 @@ from agent_runtime_server.engine.causes import Window, cause_of, decided
 from agent_runtime_server.engine.draft import Draft
 from agent_runtime_server.engine.limits import Limits, of_turn
 from agent_runtime_server.engine.settle import settle
-from agent_runtime_server.engine.turn import State, apply
+from agent_runtime_server.engine.state import State
+from agent_runtime_server.engine.turn import apply
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ from agent_runtime_server.engine.compaction import Compactor
 from agent_runtime_server.engine.draft import SYSTEM
 from agent_runtime_server.engine.hub import Hub
 from agent_runtime_server.engine.session import Session
-from agent_runtime_server.stores.base import EventLog, Retention, SessionName
+from agent_runtime_server.stores.base import EventLog
+from agent_runtime_server.stores.upkeep import Retention, SessionName
 
 _log = structlog.get_logger(__name__)
 

@@ -17,8 +17,14 @@ from agent_runtime_server.engine.asking import Asking, Performer
 from agent_runtime_server.engine.draft import Draft
 from agent_runtime_server.engine.notices import between_answers, notice
 from agent_runtime_server.engine.session import FencedError, Session
-from agent_runtime_server.engine.turn import Effect, Route, State, TakeStep, next_effect
-from agent_runtime_server.stores.base import Spender
+from agent_runtime_server.engine.state import State
+from agent_runtime_server.engine.turn import (
+    Effect,
+    Route,
+    TakeStep,
+    next_effect,
+)
+from agent_runtime_server.stores.shared import Spender
 
 _log = structlog.get_logger(__name__)
 

@@ -24,7 +24,13 @@ from agent_runtime_server.engine.relay import Alone
 from agent_runtime_server.engine.roll import Roll
 from agent_runtime_server.engine.settle import settle
 from agent_runtime_server.engine.snapshot import pack
-from agent_runtime_server.engine.turn import FOLD_VERSION, Effect, State, apply, next_effect
+from agent_runtime_server.engine.state import State
+from agent_runtime_server.engine.turn import (
+    FOLD_VERSION,
+    Effect,
+    apply,
+    next_effect,
+)
 from agent_runtime_server.engine.watch import Watch
 from agent_runtime_server.stores.base import (
     ApprovalStore,

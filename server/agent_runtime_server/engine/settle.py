@@ -8,7 +8,14 @@ from agent_runtime_server.core.clock import after, from_nanos
 from agent_runtime_server.core.errors import CallerError, ModelUnavailable, ServiceError
 from agent_runtime_server.engine import budget
 from agent_runtime_server.engine.draft import Draft, agent_actor, duration
-from agent_runtime_server.engine.turn import Call, Phase, Queued, State, TakeStep, Turn, next_effect
+from agent_runtime_server.engine.state import (
+    Call,
+    Phase,
+    Queued,
+    State,
+    Turn,
+)
+from agent_runtime_server.engine.turn import TakeStep, next_effect
 from agent_runtime_server.tools import catalogue
 
 ROUTER: Final = "orchestrator"

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias, Union, get_args, get_origin, get_type_hints
 from google.protobuf.message import DecodeError, Message
 
 from agent_runtime_server.core.transcript import Called
-from agent_runtime_server.engine.turn import State
+from agent_runtime_server.engine.state import State
 
 _Json: TypeAlias = Any
 _LENGTH_BYTES = 4

@@ -1,7 +1,7 @@
 """A session as clients see it, drawn from its state."""
 
 from agent_runtime import v1
-from agent_runtime_server.engine.turn import State
+from agent_runtime_server.engine.state import State
 
 
 def summary(state: State) -> v1.Session:

@@ -17,7 +17,7 @@ import structlog
 from agent_runtime_server.core.circuit import Admit, Answered, Circuit, Look, Operation, Phase, Report, Rules
 from agent_runtime_server.core.errors import ModelError, ModelUnavailable, StoreUnavailable
 from agent_runtime_server.core.ids import new_id
-from agent_runtime_server.stores.base import Circuits
+from agent_runtime_server.stores.shared import Circuits
 
 _log = structlog.get_logger(__name__)
 

@@ -22,7 +22,7 @@ from agent_runtime_server.llm.breaker import Breaker, CircuitOpen
 from agent_runtime_server.llm.line import Line, Shown
 from agent_runtime_server.llm.profile import Profile
 from agent_runtime_server.llm.turnstile import Turnstile
-from agent_runtime_server.stores.base import Circuits
+from agent_runtime_server.stores.shared import Circuits
 
 _PLAIN: Final = Profile()
 _LETTERS: Final = 4000  # of a request that weigh as much as a call does at least

@@ -13,7 +13,7 @@ from agent_runtime_server.engine import frames, intake
 from agent_runtime_server.engine.feed import Feed, Wanted
 from agent_runtime_server.engine.position import check_position, not_found
 from agent_runtime_server.engine.session import Session
-from agent_runtime_server.engine.turn import State
+from agent_runtime_server.engine.state import State
 from agent_runtime_server.rpc import acks, wire
 from agent_runtime_server.rpc.hello import first_frame
 from agent_runtime_server.rpc.principal import Principal, principal

@@ -16,7 +16,7 @@ from agent_runtime_server.core.observe import Nobody, Observer
 from agent_runtime_server.core.principal import Principal
 from agent_runtime_server.core.quotas import Kind, Quota
 from agent_runtime_server.rpc.access import PACKAGE
-from agent_runtime_server.stores.base import BucketStore
+from agent_runtime_server.stores.shared import BucketStore
 
 _log = structlog.get_logger(__name__)
 

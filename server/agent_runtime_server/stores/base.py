@@ -2,14 +2,11 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime
 from enum import IntEnum
 from typing import Protocol, TypeVar
 
 from agent_runtime import v1
-from agent_runtime_server.core.buckets import Draw, Drawn
-from agent_runtime_server.core.circuit import Circuit, Operation
-from agent_runtime_server.core.principal import Role
 
 T = TypeVar("T")
 
@@ -137,23 +134,6 @@ class NewSession:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionName:
-    """Which session, and whose."""
-
-    tenant: str
-    session_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Compaction:
-    """The events of a session from the oldest up to its new base are to be removed."""
-
-    session_id: str
-    oldest_seq: int
-    base: Snapshot
-
-
-@dataclass(frozen=True, slots=True)
 class SessionQuery:
     """A page of a tenant's sessions, newest first; `before` is the (create time, id) of the last one seen."""
 
@@ -194,54 +174,6 @@ class FeedPlace:
     xid: int
     session_id: str = ""
     seq: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """A runnable session whose lease this replica has just taken."""
-
-    session_id: str
-    lease_epoch: int
-    drained: bool
-    """Whether its owner let go of it, or it had none."""
-    unfinished: bool = True
-    """Whether that happened in the middle of a step."""
-
-
-@dataclass(frozen=True, slots=True)
-class KeyRow:
-    """An API key as it is kept: not the key itself, but its digest and whose it is."""
-
-    key_id: str
-    digest: bytes
-    tenant: str
-    subject: str
-    display_name: str
-    roles: frozenset[Role]
-    create_time: datetime | None = None
-    expire_time: datetime | None = None
-    revoke_time: datetime | None = None
-
-    def is_good(self, now: float) -> bool:
-        """Tell whether the key opens anything at this time."""
-        return self.revoke_time is None and (self.expire_time is None or self.expire_time.timestamp() > now)
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """A session with a deadline that has passed by the database's clock, which showed `moment`."""
-
-    session_id: str
-    moment: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Stepped:
-    """The answer to a step of a circuit: what was asked, the circuit after it, and the moment in milliseconds."""
-
-    answer: bool
-    circuit: Circuit
-    now: int
 
 
 class EventLog(Protocol):
@@ -355,98 +287,6 @@ class Histories(Protocol):
         ...
 
 
-class Leases(Protocol):
-    """Ownership of running steps."""
-
-    async def take_runnable(self, limit: int) -> Sequence[Taken]:
-        """Take runnable sessions whose lease is free, run out, or held by a dead replica."""
-        ...
-
-    async def renew(self, epochs: Mapping[str, int]) -> Sequence[str]:
-        """Renew the leases of these sessions; returns those that are no longer ours."""
-        ...
-
-    async def release(self, epochs: Mapping[str, int], *, unfinished: bool) -> None:
-        """Let go of these leases, perhaps in the middle of a step, so that any replica may go on at once."""
-        ...
-
-    async def due(self, limit: int) -> Sequence[Due]:
-        """Return sessions with a deadline that has passed."""
-        ...
-
-
-class KeyStore(Protocol):
-    """API keys, as far as a server asks for them."""
-
-    async def get(self, key_id: str) -> KeyRow | None:
-        """Return one key, revoked or not, or None."""
-        ...
-
-    async def good(self, key_ids: Sequence[str]) -> frozenset[str]:
-        """Return those of these keys that exist and are not revoked."""
-        ...
-
-
-class Retention(Protocol):
-    """What is kept of sessions, and for how long; all of it may be called by several replicas at once."""
-
-    async def claim(self, work: str, every: timedelta) -> bool:
-        """Take a round of this work for all replicas; False when one was taken less than that long ago."""
-        ...
-
-    async def save(self, session_id: str, snapshot: Snapshot) -> None:
-        """Keep a snapshot in place of the one before."""
-        ...
-
-    async def long(self, keep: int, limit: int) -> Sequence[SessionName]:
-        """Return sessions with more than `keep` events."""
-        ...
-
-    async def compact(self, compaction: Compaction) -> bool:
-        """Remove the oldest events with the snapshot that stands for them; False when it is not to be done now."""
-        ...
-
-    async def expire_idle(self, idle: timedelta, limit: int) -> None:
-        """Let sessions expire now that nobody has used for that long."""
-        ...
-
-    async def expired(self, limit: int) -> Sequence[SessionName]:
-        """Return sessions that have expired and are still open."""
-        ...
-
-    async def bury(self, since: timedelta, limit: int) -> None:
-        """Take closed sessions that expired that long ago out of everybody's sight."""
-        ...
-
-    async def buried(self, limit: int) -> Sequence[str]:
-        """Return sessions of which something is still to be removed."""
-        ...
-
-    async def remove(self, session_id: str, most: int) -> bool:
-        """Remove rows of a buried session; True when there is nothing left to do here."""
-        ...
-
-    async def forget_reviewers_frames(self, age: timedelta, limit: int) -> int:
-        """Remove frames of reviewers that are older; returns how many."""
-        ...
-
-
-class ParkedTurns(Protocol):
-    """Sessions whose turn may be waiting for a model; of what waits no longer too, until it is forgotten."""
-
-    async def count(self) -> int:
-        """Return how many there are."""
-        ...
-
-    async def look(self, limit: int) -> Sequence[str]:
-        """Return sessions to look at, which nobody else is given for a while."""
-        ...
-
-    async def forget(self, heads: Mapping[str, int]) -> None:
-        """Forget sessions, unless a turn was parked behind the seq that is given with each."""
-        ...
-
-
 class Bus(Protocol):
     """Messages between replicas; any of them may be lost, so what matters is looked for in the log as well."""
 
@@ -465,53 +305,4 @@ class Bus(Protocol):
 
     def unlisten(self, topic: str) -> None:
         """Stop listening to the topic."""
-        ...
-
-
-class Circuits(Protocol):
-    """Circuit breakers that all replicas share."""
-
-    async def apply(self, name: str, operation: Operation) -> Stepped:
-        """Take one step of a circuit; raises StoreUnavailable."""
-        ...
-
-
-class BucketStore(Protocol):
-    """Token buckets that all replicas share."""
-
-    async def take(self, draws: Sequence[Draw]) -> Drawn:
-        """Draw from all of these buckets or from none; raises StoreUnavailable."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Spender:
-    """Who spends: a user of a tenant, or the tenant itself without a subject."""
-
-    tenant: str
-    subject: str
-
-
-@dataclass(frozen=True, slots=True)
-class DayUsage:
-    """What somebody spent on a day."""
-
-    day: date
-    subject: str
-    usage: v1.Usage
-
-
-class UsageStore(Protocol):
-    """What was asked of models, by day."""
-
-    async def add(self, counted: Mapping[tuple[Spender, date], v1.Usage]) -> None:
-        """Add what was counted."""
-        ...
-
-    async def totals(self, day: date, spenders: Sequence[Spender]) -> Mapping[Spender, v1.Usage]:
-        """Return what these have spent on a day; a tenant's own total stands under no subject."""
-        ...
-
-    async def days(self, tenant: str, first: date, last: date, subject: str | None, limit: int) -> Sequence[DayUsage]:
-        """Return what was spent on which day and by whom, latest first; by all subjects unless one is named."""
         ...

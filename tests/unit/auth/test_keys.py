@@ -11,7 +11,7 @@ from agent_runtime_server.auth.keys import Keys, new_key
 from agent_runtime_server.auth.remembered import Remembered
 from agent_runtime_server.core.errors import StoreUnavailable
 from agent_runtime_server.core.principal import Principal, Role
-from agent_runtime_server.stores.base import KeyRow
+from agent_runtime_server.stores.shared import KeyRow
 
 
 class Store:

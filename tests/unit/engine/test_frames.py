@@ -7,7 +7,8 @@ import pytest
 from agent_runtime import v1
 from agent_runtime_server.core.errors import ValidationFailed
 from agent_runtime_server.engine import frames, settle
-from agent_runtime_server.engine.turn import Phase, next_effect
+from agent_runtime_server.engine.state import Phase
+from agent_runtime_server.engine.turn import next_effect
 from enginekit.refusals import refused
 
 from .world import CLIENT_TOOLS, USER, World

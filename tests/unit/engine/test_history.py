@@ -16,7 +16,8 @@ from agent_runtime_server.agents.prompt import messages
 from agent_runtime_server.core.errors import CallerError, ModelUnavailable
 from agent_runtime_server.engine import frames, settle, steps
 from agent_runtime_server.engine.limits import Budget, Limits
-from agent_runtime_server.engine.turn import Phase, Route, TakeStep, next_effect
+from agent_runtime_server.engine.state import Phase
+from agent_runtime_server.engine.turn import Route, TakeStep, next_effect
 from enginekit.rules import log_problems, transcript_problems
 
 from .world import SECOND, World

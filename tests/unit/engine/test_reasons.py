@@ -5,7 +5,7 @@ import pytest
 from agent_runtime import v1
 from agent_runtime_server.agents.registry import builtin
 from agent_runtime_server.engine.reasons import why
-from agent_runtime_server.engine.turn import State
+from agent_runtime_server.engine.state import State
 
 NAMED = v1.Actor(kind=v1.ACTOR_KIND_USER, subject="ann")
 WAITS = v1.ToolCall(call_id="c2", tool_name="run_command", depends_on_call_ids=["c1"])

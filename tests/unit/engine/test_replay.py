@@ -12,7 +12,8 @@ from agent_runtime_server.engine import settle, steps
 from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.reasons import why
 from agent_runtime_server.engine.replay import Difference, Replay
-from agent_runtime_server.engine.turn import State, apply
+from agent_runtime_server.engine.state import State
+from agent_runtime_server.engine.turn import apply
 
 from .test_history import Chaos
 from .world import World

@@ -11,7 +11,8 @@ from agent_runtime import v1
 from agent_runtime_server.core import transcript
 from agent_runtime_server.engine import turn
 from agent_runtime_server.engine.snapshot import UnreadableError, pack, unpack
-from agent_runtime_server.engine.turn import State, apply, next_effect
+from agent_runtime_server.engine.state import State
+from agent_runtime_server.engine.turn import apply, next_effect
 
 from .test_history import Chaos, check_log, check_progress, check_transcript
 from .world import World

@@ -5,7 +5,13 @@ import pytest
 from agent_runtime import v1
 from agent_runtime_server.core.transcript import Answered, HandedOff, Said
 from agent_runtime_server.engine import steps
-from agent_runtime_server.engine.turn import Route, State, TakeStep, apply, next_effect
+from agent_runtime_server.engine.state import State
+from agent_runtime_server.engine.turn import (
+    Route,
+    TakeStep,
+    apply,
+    next_effect,
+)
 
 from .world import SECOND, World
 

@@ -11,7 +11,8 @@ from agent_runtime_server.core.clock import from_nanos
 from agent_runtime_server.engine import frames, settle, steps
 from agent_runtime_server.engine.draft import Draft
 from agent_runtime_server.engine.limits import Limits
-from agent_runtime_server.engine.turn import State, TakeStep, apply, next_effect
+from agent_runtime_server.engine.state import State
+from agent_runtime_server.engine.turn import TakeStep, apply, next_effect
 from agent_runtime_server.llm.base import ModelAnswer, RequestedCall
 from agent_runtime_server.tools import catalogue
 

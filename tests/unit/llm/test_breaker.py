@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 from agent_runtime_server.core.circuit import Circuit, Operation, Phase, Rules
 from agent_runtime_server.core.errors import ModelUnavailable, StoreUnavailable
 from agent_runtime_server.llm.breaker import Breaker, CircuitOpen
-from agent_runtime_server.stores.base import Stepped
+from agent_runtime_server.stores.shared import Stepped
 
 RULES = Rules()
 

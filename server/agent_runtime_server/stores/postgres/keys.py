@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import asyncpg
 
 from agent_runtime_server.core.principal import Role
-from agent_runtime_server.stores.base import KeyRow
 from agent_runtime_server.stores.postgres.database import Database
+from agent_runtime_server.stores.shared import KeyRow
 
 _COLUMNS = "key_id, digest, tenant, subject, display_name, roles, create_time, expire_time, revoke_time"
 

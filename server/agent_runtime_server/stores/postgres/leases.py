@@ -8,9 +8,9 @@ from time import monotonic
 
 import asyncpg
 
-from agent_runtime_server.stores.base import Due, Taken
 from agent_runtime_server.stores.postgres.database import Database, mapped_errors, reaching
 from agent_runtime_server.stores.postgres.sockets import SERVER_SIDE, notice_dead_peers
+from agent_runtime_server.stores.upkeep import Due, Taken
 
 _PATIENCE_SECONDS = 5.0
 _REPLICAS = 0x61677270  # the class of advisory locks that replicas hold

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from agent_runtime import v1
-from agent_runtime_server.stores.base import Compaction, SessionName, Snapshot
+from agent_runtime_server.stores.base import Snapshot
 from agent_runtime_server.stores.postgres.database import Database
+from agent_runtime_server.stores.upkeep import Compaction, SessionName
 
 _CLAIM = """INSERT INTO rounds (name, next_time) VALUES ($1, now() + $2)
     ON CONFLICT (name) DO UPDATE SET next_time = excluded.next_time WHERE rounds.next_time <= now() RETURNING 1"""

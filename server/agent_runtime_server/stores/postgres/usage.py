@@ -7,8 +7,8 @@ from typing import Final
 import asyncpg
 
 from agent_runtime import v1
-from agent_runtime_server.stores.base import DayUsage, Spender
 from agent_runtime_server.stores.postgres.database import Database
+from agent_runtime_server.stores.shared import DayUsage, Spender
 
 _FIELDS: Final = tuple(field.name for field in v1.Usage.DESCRIPTOR.fields)
 

@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 
 from agent_runtime_server.core.circuit import Circuit, Operation, Phase, Rules
 from agent_runtime_server.core.errors import StoreUnavailable
-from agent_runtime_server.stores.base import Stepped
+from agent_runtime_server.stores.shared import Stepped
 
 _PREFIX: Final = "agent-runtime:circuit:"
 _SCRIPT: Final = files(__package__).joinpath("circuit.lua").read_text("utf-8")

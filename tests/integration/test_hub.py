@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from agent_runtime import v1
 from agent_runtime_server.core.errors import CallerError, StoreUnavailable
 from agent_runtime_server.engine import hub as hub_module
+from agent_runtime_server.engine import lifecycle
 from agent_runtime_server.engine.feed import Feed, Item, Wanted
 from agent_runtime_server.engine.hub import Timing
 from agent_runtime_server.engine.limits import Limits
@@ -69,6 +70,15 @@ class TestSessions:
             assert sessions[0].session_id not in here.hub._sessions
             assert [*here.hub._sessions][-1] == last.session_id
             assert here.hub.active_sessions == 0
+
+    async def test_closed_ones_that_nobody_reads_are_let_go(self, database_url: str) -> None:
+        async with replica(database_url, timing=Timing(sweep_seconds=0.01, heartbeat_seconds=0.01)) as here:
+            closed, read, open_one = [await here.new_session() for _ in range(3)]
+            read.audience.follow(Wanted(0))
+            for session in (closed, read):
+                await lifecycle.close(session, "done", v1.Actor())
+            await until_true(lambda: closed.session_id not in here.hub._sessions)
+            assert {read.session_id, open_one.session_id} <= here.hub._sessions.keys()
 
     async def test_those_that_run_are_counted_by_tenant(self, database_url: str) -> None:
         async with replica(database_url) as here:

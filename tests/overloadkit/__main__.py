@@ -21,7 +21,7 @@ _DELAY_MS: Final = 100
 _CLIENTS: Final = 2
 _OVERLOAD: Final = 5  # times the capacity
 _UNLOADED: Final = 0.2
-_TENANTS: Final = 5  # besides the noisy one
+_TENANTS: Final = 10  # besides the noisy one
 _NOISE: Final = 50  # times what each of them sends
 
 
@@ -32,10 +32,12 @@ class Seconds:
     warm: float = 10
     calm: float = 30
     overload: float = 120
-    fairness: float = 60
+    fairness: float = 90  # alone, and as long crowded, in turn
+    settle: float = 6  # until what was begun in the phase before is over
 
 
-_QUICK: Final = Seconds(5, 15, 20, 20)
+_QUICK: Final = Seconds(5, 15, 20, 30)
+_SLICES: Final = 3  # of either, so that what else happens on the machine befalls both
 
 
 async def overload(seconds: Seconds, load: Load, tell: Tell) -> list[Demand]:
@@ -79,11 +81,10 @@ async def fairness(seconds: Seconds, load: Load, tell: Tell) -> list[Demand]:
     async with AsyncExitStack() as stack:
         here = await stack.enter_async_context(stand(settings))
         await _add_tenants(stack, here, load)
-        for name, rate, lasts in (
-            *(("warm-up", 0.0, seconds.warm), ("alone", 0.0, seconds.fairness)),
-            ("crowded", noise, seconds.fairness),
-        ):
-            await here.phase(name, lasts, [others, rate])
+        for _ in range(_SLICES):
+            await here.phase("settling", seconds.settle, [others, 0])
+            await here.phase("alone", seconds.fairness / _SLICES, [others, 0])
+            await here.phase("crowded", seconds.fairness / _SLICES, [others, noise])
         quiet, noisy = await here.seen()
     alone, crowded = Figures.of([quiet], "alone"), Figures.of([quiet], "crowded")
     tell(HEADER)
@@ -100,7 +101,7 @@ async def _add_tenants(stack: AsyncExitStack, here: Stand, load: Load) -> None:
     async with keys_of(here.server) as ring:
         quiet = [await ring.new(f"tenant-{number}", "user") for number in range(_TENANTS)]
         noisy = await ring.new("noisy", "user")
-    for seed, keys, streams in ((0, quiet, 20 * _TENANTS), (1, [noisy], 4 * load.turns)):
+    for seed, keys, streams in ((0, quiet, 10 * _TENANTS), (1, [noisy], 4 * load.turns)):
         await here.add(stack, Job(here.server.target, keys, streams, tokens, _DELAY_MS, seed))
 
 

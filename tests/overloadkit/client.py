@@ -105,14 +105,15 @@ class Client:
     async def _play(self, talk: Talk, phase: str) -> None:
         try:
             turn = await talk.play(f"delay={self._job.delay_ms} tokens={self._chance.randint(*self._job.tokens)}")
+            await talk.renew()
         except Exception as error:  # noqa: BLE001 - told, and the run fails for it
             self.seen.wrong.append(f"{type(error).__name__}: {error}"[:500])
             return
-        self._idle.append(talk)
         if turn.refused:
             self.seen.refusals.setdefault(phase, []).append((turn.began, turn.ended))
         else:
             self.seen.turns.setdefault(phase, []).append((turn.began, turn.first, turn.ended))
+        self._idle.append(talk)
 
     async def _watch_lag(self) -> None:
         while True:

@@ -51,7 +51,7 @@ class Figures:
             *(phase, f"{rate:g}", f"{len(self.took)}", f"{len(self.refused)}"),
             *(_ms(self.took, 50), _ms(self.took, 99), _ms(self.first, 99)),
             *(_ms(self.refused, 50), _ms(self.refused, 99), _ms(self.refused, 100)),
-            *(f"{weights.busy:.0%}", f"{weights.resident[-1] / 1e6:.0f}", _ms(self.late, 99)),
+            *(f"{weights.used / weights.seconds:.0%}", f"{weights.resident[-1] / 1e6:.0f}", _ms(self.late, 99)),
         ]
         return f"| {' | '.join(cells)} |"
 

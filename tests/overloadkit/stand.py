@@ -24,12 +24,12 @@ _END_SECONDS: Final = 60
 
 @dataclass(slots=True)
 class Weights:
-    """What the server held and used in a phase."""
+    """What the server held and used in a phase, all the times that it came."""
 
-    began: float = 0  # moment of the machine's clock
+    began: float = 0  # moment of the machine's clock, the last time
     seconds: float = 0
+    used: float = 0  # seconds of a core
     resident: list[int] = field(default_factory=list)  # bytes, looked at each second
-    busy: float = 0  # share of a core
 
 
 @dataclass(slots=True)
@@ -60,8 +60,8 @@ class Stand:
         while (left := weights.began + seconds - time.monotonic()) > 0:
             await asyncio.sleep(min(1, left))
             weights.resident.append(resident_bytes(pids))
-        weights.seconds = time.monotonic() - weights.began
-        weights.busy = (cpu_seconds(pids) - used) / weights.seconds
+        weights.seconds += time.monotonic() - weights.began
+        weights.used += cpu_seconds(pids) - used
 
     async def seen(self) -> list[Seen]:
         """End the load and return what each client saw."""

@@ -11,7 +11,8 @@ from agent_runtime_server.rpc.admission import Admission, Capacity
 
 def refusal(admission: Admission, tenant: str = "t") -> CallerError | None:
     try:
-        admission.check(tenant)
+        with admission.place(tenant):
+            pass
     except CallerError as error:
         return error
     return None
@@ -89,3 +90,19 @@ def test_a_share_is_no_way_around_the_other_bounds() -> None:
     error = refusal(admission, "other")
     assert error is not None
     assert error.metadata["quota"] == "capacity.queued_commits"
+
+
+def test_those_that_are_let_in_count_before_they_run() -> None:
+    admission = Admission(Capacity(running_turns=3), lambda: 1, tenants=lambda: {"t": 1})
+    with admission.place("t"), admission.place("t"):
+        error = refusal(admission)
+        assert error is not None
+        assert str(error).startswith("3 turns run here")
+    assert refusal(admission) is None
+
+
+def test_those_that_are_let_in_are_part_of_their_tenants_share() -> None:
+    admission = Admission(Capacity(running_turns=4), lambda: 4, tenants=lambda: {"noisy": 4})
+    with admission.place("other"):
+        assert refusal(admission, "other") is not None, "beyond there is room for one"
+    assert refusal(admission, "other") is None

@@ -132,6 +132,11 @@ class Hub:
                 del self._sessions[session.session_id]
         self._crowded = len(self._sessions) + _MOST_IDLE_SESSIONS // 8
 
+    def _drop_closed(self) -> None:
+        """Let go of sessions that are closed and that nobody reads any more."""
+        for session in [one for one in self._sessions.values() if one.over and one.session_id not in self._running]:
+            del self._sessions[session.session_id]
+
     @property
     def loaded_sessions(self) -> int:
         """Number of sessions held in memory."""
@@ -290,6 +295,7 @@ class Hub:
         looked_at.update(self._alive[session_id] for session_id in self._running if session_id in self._alive)
         if everyone:
             self._looked_at_all = now
+            self._drop_closed()
         if looked_at:
             heads = await self._performer.services.log.heads([session.session_id for session in looked_at])
             for session in looked_at:

@@ -4,7 +4,9 @@ One tenant that fills it does not keep the others out: whoever runs less than th
 """
 
 import random
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -38,16 +40,29 @@ class Admission:
     weights: Mapping[str, int] = field(default_factory=dict)
     observer: Observer = field(default_factory=Nobody)
     _lag: float = 0.0
+    _coming: Counter[str] = field(default_factory=Counter)  # turns let in that do not run yet, by tenant
 
     def late(self, seconds: float) -> None:
         """Note how late the event loop is; what was measured before fades within a few measurements."""
         self._lag = max(seconds, self._lag * _KEPT)
 
-    def check(self, tenant: str) -> None:
-        """Raise QUOTA_EXCEEDED while there is enough to do for a tenant."""
+    @contextmanager
+    def place(self, tenant: str) -> Iterator[None]:
+        """Count a turn while the block brings it to run; raises QUOTA_EXCEEDED while there is enough to do."""
+        self._check(tenant)
+        self._coming[tenant] += 1
+        try:
+            yield
+        finally:
+            self._coming[tenant] -= 1
+            if not self._coming[tenant]:
+                del self._coming[tenant]
+
+    def _check(self, tenant: str) -> None:
         bounds = self.capacity
+        running = self.running() + self._coming.total()
         for name, what, most, now in (
-            ("running_turns", "turns run here", bounds.running_turns, self.running()),
+            ("running_turns", "turns run here", bounds.running_turns, running),
             ("queued_commits", "commits wait here", bounds.queued_commits, self.queued()),
             ("lag_seconds", "s is how late the event loop is here", bounds.lag_seconds, self._lag),
         ):
@@ -57,10 +72,10 @@ class Admission:
 
     def _has_a_share_left(self, tenant: str, running: float) -> bool:
         """Tell whether a tenant may begin a turn although others have taken all there are."""
-        most, tenants = self.capacity.running_turns, self.tenants()
+        most, tenants = self.capacity.running_turns, self._coming + Counter(self.tenants())
         weights = sum(self.weights.get(one, 1) for one in {tenant, *tenants})
         share = most * self.weights.get(tenant, 1) / weights
-        return tenants.get(tenant, 0) < share and running < most * _BEYOND
+        return tenants[tenant] < share and running < most * _BEYOND
 
 
 def _full(name: str, why: str, most: float) -> CallerError:

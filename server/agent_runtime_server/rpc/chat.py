@@ -56,9 +56,9 @@ class ChatService:
         if kind == "approval_decision":
             await self._replica.may_decide(who, frame.approval_decision)
         session = await self._replica.hub.session(request.session_id, who.tenant)
-        await self._replica.may_begin(who, request.session_id, frame)
         sender = frames.Sender(who.actor(v1.ACTOR_KIND_USER), request.client_id, frame.frame_id)
-        committed = await intake.submit(session, self._replica.services.approvals, sender, frame)
+        async with self._replica.beginning(who, request.session_id, frame):
+            committed = await intake.submit(session, self._replica.services.approvals, sender, frame)
         lsn = await self._replica.behind_write(who)
         return v1.SubmitFrameResponse(frame_ack=acks.accepted(frame.frame_id, committed, lsn))
 
@@ -174,10 +174,10 @@ class ChatService:
     async def _commit(self, request: v1.ChatRequest, attachment: _Attachment) -> v1.FrameAck:
         if request.HasField("approval_decision"):
             await self._replica.may_decide(attachment.who, request.approval_decision)
-        await self._replica.may_begin(attachment.who, attachment.session.session_id, request)
         before = attachment.sender
         sender = frames.Sender(before.actor, before.client_id, request.frame_id, observer=before.observer)
-        committed = await intake.submit(attachment.session, self._replica.services.approvals, sender, request)
+        async with self._replica.beginning(attachment.who, attachment.session.session_id, request):
+            committed = await intake.submit(attachment.session, self._replica.services.approvals, sender, request)
         return acks.accepted(request.frame_id, committed, await self._replica.behind_write(attachment.who))
 
     def _ephemeral(self, request: v1.ChatRequest, attachment: _Attachment) -> None:

@@ -3,8 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
@@ -121,16 +121,21 @@ class Replica:
         if self.draining:
             raise draining()
 
-    async def may_begin(self, who: Principal, session_id: str, frame: v1.ChatRequest) -> None:
-        """Raise QUOTA_EXCEEDED for a message that would begin a turn, unless it was committed before."""
-        if not frame.HasField("user_message") or frame.user_message.question_id:
-            return
-        try:
-            self.admission.check(who.tenant)
-            await self.quotas.turn(who)
-        except CallerError:
-            if await self.services.log.frame(session_id, frame.frame_id) is None:
-                raise
+    @asynccontextmanager
+    async def beginning(self, who: Principal, session_id: str, frame: v1.ChatRequest) -> AsyncIterator[None]:
+        """Let a frame be committed in the block.
+
+        Raises QUOTA_EXCEEDED for a message that would begin a turn, unless it was committed before.
+        """
+        with ExitStack() as places:
+            if frame.HasField("user_message") and not frame.user_message.question_id:
+                try:
+                    places.enter_context(self.admission.place(who.tenant))
+                    await self.quotas.turn(who)
+                except CallerError:
+                    if await self.services.log.frame(session_id, frame.frame_id) is None:
+                        raise
+            yield
 
     async def may_decide(self, who: Principal, decision: v1.ApprovalDecision) -> None:
         """Raise unless the caller may make this decision."""

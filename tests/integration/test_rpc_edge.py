@@ -1,6 +1,7 @@
 """The edge on a real server: what goes in, what comes out, and what a fault looks like from outside."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -14,7 +15,7 @@ from grpc_status import rpc_status
 
 from agent_runtime import v1
 from agent_runtime.v1 import event_service_pb2_grpc, hitl_service_pb2_grpc
-from agent_runtime_server.core.errors import CallerError, StoreUnavailable
+from agent_runtime_server.core.errors import CallerError, ServiceError, StoreUnavailable
 from agent_runtime_server.rpc import service
 from agent_runtime_server.rpc.aio_server import AioServer
 from agent_runtime_server.rpc.health import SERVICE, Health
@@ -349,13 +350,33 @@ async def test_bytes_that_are_no_protobuf_are_no_question_for_health(world: Worl
 async def test_a_request_that_never_comes_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "REQUEST_SECONDS", 0.1)
     channel: Any = world.channel
-    for method in (
-        f"/{HITL}/GetApproval",
-        "/agent_runtime.v1.EventService/SubscribeEvents",
-        "/grpc.health.v1.Health/Check",
+    for asked in (
+        channel.stream_unary(f"/{HITL}/GetApproval")(),
+        channel.stream_unary("/grpc.health.v1.Health/Check")(),
+        channel.stream_stream("/agent_runtime.v1.EventService/SubscribeEvents")().read(),
     ):
-        refused = await refusal(channel.stream_stream(method)().read())
+        refused = await refusal(asked)
         assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "CLIENT_IDLE_TIMEOUT")
+
+
+async def test_a_refused_request_leaves_nothing_behind(world: World) -> None:
+    """What is raised holds frames, and these the request: held by the call it would stay until a collection."""
+    bad = (b"\xff\xff", v1.GetApprovalRequest(approval_id="a" * 65).SerializeToString(), b"\x0a" + b"a" * LIMIT)
+    gc.collect()
+    gc.disable()
+    try:
+        before = errors_alive()
+        for data in bad * 3:
+            await refusal(world.raw("GetApproval")(data))
+        async with asyncio.timeout(10):
+            while errors_alive() > before:  # noqa: ASYNC110 - a task of the server tells nobody that it has ended
+                await asyncio.sleep(0.01)
+    finally:
+        gc.enable()
+
+
+def errors_alive() -> int:
+    return sum(isinstance(one, ServiceError) for one in gc.get_objects())
 
 
 async def test_a_call_without_its_request_is_told_so(world: World) -> None:

@@ -75,6 +75,8 @@ class SseParser:
             raise SseOverflow(f"a line is longer than {self._longest_line} bytes")
 
     def _line(self, line: bytes, events: list[bytes]) -> None:
+        if len(line) > self._longest_line:  # as where it comes in pieces
+            raise SseOverflow(f"a line is longer than {self._longest_line} bytes")
         if line.endswith(b"\r"):
             line = line[:-1]
         if self._at_start:

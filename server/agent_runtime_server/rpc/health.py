@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc.aio
 from grpc_health.v1 import health_pb2
 
-from agent_runtime_server.core.errors import CallerError
+from agent_runtime_server.core.errors import ServiceError
 from agent_runtime_server.rpc.service import BadFrame, Incoming, only, parser
-from agent_runtime_server.rpc.status import abort
+from agent_runtime_server.rpc.status import end
 
 SERVICE: Final = "grpc.health.v1.Health"
 DEPENDENCIES: Final = ("postgres", "redis", "llm", "background")
@@ -88,16 +88,17 @@ class Health:
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
-    async def _check(self, requests: AsyncIterator[Incoming], context: "AnyContext") -> _Response:
-        state = self.state(await _name(requests, context))
-        if state is None:
-            await context.abort(grpc.StatusCode.NOT_FOUND, 'no such service: ask for "" or a service\'s full name')
+    async def _check(self, _requests: AsyncIterator[Incoming], context: "AnyContext") -> _Response:
+        name = await _name(context)
+        state = None if name is None else self.state(name)
+        if name is not None and state is None:
+            context.set_code(grpc.StatusCode.NOT_FOUND)
+            context.set_details('no such service: ask for "" or a service\'s full name')
         return _Response(status=_status(state))
 
-    async def _watch(self, requests: AsyncIterator[Incoming], context: "AnyContext") -> AsyncIterator[_Response]:
-        name = await _name(requests, context)
-        told = None
-        while True:
+    async def _watch(self, _requests: AsyncIterator[Incoming], context: "AnyContext") -> AsyncIterator[_Response]:
+        name, told = await _name(context), None
+        while name is not None:
             changed = self._changed
             status = _status(self.state(name))
             if status != told:
@@ -119,14 +120,16 @@ class Health:
         self._changed = asyncio.Event()
 
 
-async def _name(requests: AsyncIterator[Incoming], context: "AnyContext") -> str:
-    """Return the name that is asked about, or end the call."""
+async def _name(context: "AnyContext") -> str | None:
+    """Return the name that is asked about; None when the call ends instead."""
     try:
-        request = await only(requests)
-    except CallerError as error:
-        await abort(context, error)
+        request = await only(context)
+    except ServiceError as error:
+        end(context, error)
+        return None
     if isinstance(request, BadFrame):
-        await abort(context, request.error)
+        end(context, request.error)
+        return None
     assert isinstance(request, health_pb2.HealthCheckRequest), "what is no request was refused"
     return request.service
 

@@ -30,7 +30,7 @@ from agent_runtime_server.core.ids import new_id
 from agent_runtime_server.core.principal import LOCAL, Principal
 from agent_runtime_server.rpc.access import ACCESS, PACKAGE
 from agent_runtime_server.rpc.gate import Gate
-from agent_runtime_server.rpc.status import abort
+from agent_runtime_server.rpc.status import end
 from agent_runtime_server.rpc.streams import OpenStream
 from agent_runtime_server.rpc.validation import validate
 
@@ -140,13 +140,15 @@ class _Edge:
             return grpc.stream_unary_rpc_method_handler(self._unary, self._parse, serialise)
         return grpc.stream_stream_rpc_method_handler(self._stream, self._parse, serialise)
 
-    async def _unary(self, requests: AsyncIterator[Incoming], context: "AnyContext") -> Outgoing:
+    async def _unary(self, _requests: AsyncIterator[Incoming], context: "AnyContext") -> Outgoing:
         call = await self._begin(context)
         try:
             await self._admit(call, context)
-            response: Outgoing = await self._behaviour(_accepted(await only(requests)), call)
+            response: Outgoing = await self._behaviour(_accepted(await only(context)), call)
         except Exception as error:  # noqa: BLE001 # the seam: what passes here would be sent to the caller as text
-            return await abort(context, self._failure(error, call), correlation_id=call.correlation_id)
+            end(context, self._failure(error, call), correlation_id=call.correlation_id)
+            error.__traceback__ = None  # it holds the frames and with them the request, which may hold the error
+            return b""
         context.set_trailing_metadata(tuple(call.trailing.items()))
         return response
 
@@ -156,7 +158,7 @@ class _Edge:
         try:
             await self._admit(call, context)
             with self._counted(call) as call.stream:
-                source = requests if self._descriptor.client_streaming else _accepted(await only(requests))
+                source = requests if self._descriptor.client_streaming else _accepted(await only(context))
                 responses = self._behaviour(source, call)
                 async for response in responses:
                     yield response
@@ -165,7 +167,8 @@ class _Edge:
                 await self._cancel(responses, call)
             raise
         except Exception as error:  # noqa: BLE001 # the seam, as above
-            await abort(context, self._failure(error, call), correlation_id=call.correlation_id)
+            end(context, self._failure(error, call), correlation_id=call.correlation_id)
+            error.__traceback__ = None  # it holds the frames and with them the request, which may hold the error
 
     async def _begin(self, context: "AnyContext") -> Call:
         call = _call(self._descriptor.full_name, context)
@@ -212,16 +215,21 @@ def parser(message_class: type[Message], max_bytes: int) -> Callable[[bytes], In
     return parse
 
 
-async def only(requests: AsyncIterator[Incoming]) -> Incoming:
-    """Return the one request of a call that has no more; it must come soon."""
+async def only(context: "AnyContext") -> Incoming:
+    """Return the one request of a call that has no more; it must come soon.
+
+    It is read from the context, for the iterator that grpc.aio gives would keep it until a collection.
+    """
     try:
         async with asyncio.timeout(REQUEST_SECONDS):
-            return await anext(aiter(requests))
+            request: Any = await context.read()
     except TimeoutError:
         message = f"the request did not come within {REQUEST_SECONDS:g} s"
         raise CallerError(v1.ERROR_REASON_CLIENT_IDLE_TIMEOUT, message) from None
-    except StopAsyncIteration:
-        raise invalid("", "message.missing", "send one request") from None
+    if request is grpc.aio.EOF:
+        raise invalid("", "message.missing", "send one request")
+    assert isinstance(request, Incoming), "the parser makes nothing else"
+    return request
 
 
 def serialise(response: Outgoing) -> bytes:

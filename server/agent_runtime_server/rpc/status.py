@@ -5,7 +5,7 @@ A status travels in HTTP/2 trailers, where proxies stop at 8 kB and grpc at 16: 
 
 import random
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc.aio
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -49,9 +49,16 @@ def to_status(error: ServiceError, *, correlation_id: str = "") -> Status:
     return status
 
 
-async def abort(context: "AnyContext", error: ServiceError, *, correlation_id: str = "") -> NoReturn:
-    """End the RPC with the status of an error."""
-    await context.abort_with_status(rpc_status.to_status(to_status(error, correlation_id=correlation_id)))
+def end(context: "AnyContext", error: ServiceError, *, correlation_id: str = "") -> None:
+    """Let an RPC whose method returns now end with the status of an error.
+
+    Aborting raises instead, and what grpc.aio raises is held by the call that it holds: with the request in its frames
+    it would stay until a full collection, and a flood of bad requests would fill the memory.
+    """
+    told = rpc_status.to_status(to_status(error, correlation_id=correlation_id))
+    context.set_trailing_metadata(told.trailing_metadata)
+    context.set_code(told.code)
+    context.set_details(told.details)
 
 
 def told_delay(error: ServiceError) -> timedelta | None:

@@ -53,6 +53,8 @@ def test_a_line_without_end_is_given_up() -> None:
     parser = SseParser(longest_line=1000)
     with pytest.raises(SseOverflow, match="line"):
         deque(map(parser.feed, [b"x" * 100] * 20))
+    with pytest.raises(SseOverflow, match="line"):
+        SseParser(longest_line=1000).feed(b": " + b"x" * 1000 + b"\n\n")
 
 
 def test_an_event_without_end_is_given_up() -> None:

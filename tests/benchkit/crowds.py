@@ -25,30 +25,34 @@ _BURST_SHARE: Final = 10  # one in so many takes a turn in a burst
 
 
 async def crowd(here: Stand, streams: int, seconds: float, active_seconds: float = 0) -> Figures:
-    """Open streams, a tenth of them first, look on for a while, and then let one in a hundred take turns."""
+    """Open streams, a tenth of them first, look on for a while, and then let one in a hundred take turns.
+
+    Memory is counted from a twentieth on, for the first streams find room in what a server has left of its start.
+    """
     async with AsyncExitStack() as stack:
         system, _ = await stack.enter_async_context(here.service("crowd"))
-        empty = resident_bytes(system.pids)
-        few = max(streams // 10, 1)
-        share = (streams - few) // _CLIENTS
-        opened = few + share * _CLIENTS
-        await _join(stack, here, system.target, few, 0)
-        await asyncio.sleep(_CALM_SECONDS)
-        with_few = resident_bytes(system.pids)
+        first = max(streams // 20, 1)
+        each = (streams - 2 * first) // _CLIENTS
+        opened = 2 * first + each * _CLIENTS
+        resident = []
+        for seed in (-1, -2):
+            await _join(stack, here, system.target, first, seed)
+            await asyncio.sleep(_CALM_SECONDS)
+            resident.append(resident_bytes(system.pids))
         before, opening = cpu_seconds(system.pids), time.monotonic()
-        clients = [await _join(stack, here, system.target, share, number + 1) for number in range(_CLIENTS)]
+        clients = [await _join(stack, here, system.target, each, number + 1) for number in range(_CLIENTS)]
         took, cost = time.monotonic() - opening, cpu_seconds(system.pids) - before
         await asyncio.sleep(_CALM_SECONDS)
-        with_all = resident_bytes(system.pids)
-        idle = await _share(system.pids, seconds)
+        resident.append(resident_bytes(system.pids))
+        idle = await share(system.pids, seconds)
         found = {
             "streams": opened,
-            "KB/stream": (with_all - empty) / opened / 1000,
-            "KB/stream at a tenth": (with_few - empty) / few / 1000,
+            "KB/stream": (resident[2] - resident[0]) / (opened - first) / 1000,
+            "KB/stream at a tenth": (resident[1] - resident[0]) / first / 1000,
             "idle CPU %": idle * 100,
-            "attached/s": (opened - few) / took,
-            "attach CPU ms": cost * 1000 / (opened - few),
-            "resident MB": with_all / 1e6,
+            "attached/s": each * _CLIENTS / took,
+            "attach CPU ms": cost * 1000 / (each * _CLIENTS),
+            "resident MB": resident[2] / 1e6,
         }
         return found | (await _played(here, system.pids, clients, opened, active_seconds) if active_seconds else {})
 
@@ -60,7 +64,8 @@ async def _join(stack: AsyncExitStack, here: Stand, target: str, streams: int, s
     return client
 
 
-async def _share(pids: Sequence[int], seconds: float) -> float:
+async def share(pids: Sequence[int], seconds: float) -> float:
+    """Return how much of a core processes use for a while."""
     before = cpu_seconds(pids)
     await asyncio.sleep(seconds)
     return (cpu_seconds(pids) - before) / seconds

@@ -65,6 +65,7 @@ class _Stream:
         self._sessions: Any = session_service_pb2_grpc.SessionServiceStub(channel)
         self._chat: Any = chat_service_pb2_grpc.ChatServiceStub(channel)
         self._call: Any = None
+        self._writing = asyncio.Lock()  # gRPC takes one message at a time
         self._turns = 0
         self._ended: asyncio.Future[v1.TurnState.ValueType] | None = None
 
@@ -86,8 +87,12 @@ class _Stream:
     async def ping(self, first: float) -> None:
         await asyncio.sleep(first * _PING_SECONDS)
         while True:
-            await self._call.write(v1.ChatRequest(ping=v1.Ping(nonce=1)))
+            await self._write(v1.ChatRequest(ping=v1.Ping(nonce=1)))
             await asyncio.sleep(_PING_SECONDS)
+
+    async def _write(self, request: v1.ChatRequest) -> None:
+        async with self._writing:
+            await self._call.write(request)
 
     async def turn(self, text: str) -> float:
         """Take a turn and return how long it took."""
@@ -95,7 +100,7 @@ class _Stream:
         self._ended = asyncio.get_running_loop().create_future()
         message = v1.UserMessage(parts=[v1.Part(text=text)])
         began = time.monotonic()
-        await self._call.write(v1.ChatRequest(frame_id=f"turn-{self._turns}", user_message=message))
+        await self._write(v1.ChatRequest(frame_id=f"turn-{self._turns}", user_message=message))
         async with asyncio.timeout(_TURN_SECONDS):
             state = await self._ended
         self._ended = None

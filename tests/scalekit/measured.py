@@ -7,7 +7,7 @@ from typing import Final
 
 from agent_runtime_server.embedded import scratch_state_dir
 from benchkit.cells import Cell, System, measure
-from benchkit.crowds import crowd
+from benchkit.crowds import crowd, share
 from benchkit.processes import Meter, child, children, resident_bytes
 from benchkit.systems import SERVE, Stand, stand
 from scalekit.costs import Costs
@@ -17,8 +17,9 @@ from scalekit.tools import turn_costs
 STREAMS: Final = 128
 WORKERS: Final = (1, 2, 4)
 _WARM_SECONDS: Final = 1.0
-_IDLE_STREAMS: Final = 1000
+_IDLE_STREAMS: Final = 2000
 _IDLE_SECONDS: Final = 30
+_FIXED_SECONDS: Final = 10
 _CALLS: Final = 3
 
 Seen = Mapping[str, Mapping[str, float]]
@@ -79,6 +80,7 @@ async def everything(seconds: float) -> tuple[Costs, Seen]:
                 worker = resident_bytes([process.pid])
                 plain = await turn_costs(here, system, databases(here)["postgres"], 0)
                 tooled = await turn_costs(here, system, databases(here)["postgres"], _CALLS)
+                fixed = await share(system.pids, _FIXED_SECONDS)  # of a worker that does nothing
             _tell(f"what {_IDLE_STREAMS} idle streams cost")
             idle = await crowd(here, _IDLE_STREAMS, _IDLE_SECONDS)
             seen = {}
@@ -93,7 +95,7 @@ async def everything(seconds: float) -> tuple[Costs, Seen]:
         server_ms_a_turn=alone["server ms"],
         server_ms_a_quick_turn=quick["server ms"],
         server_ms_a_tool=(tooled["server ms"] - plain["server ms"]) / _CALLS,
-        server_ms_a_stream_minute=idle["idle CPU %"] / 100 * 60_000 / idle["streams"],
+        server_ms_a_stream_minute=(idle["idle CPU %"] / 100 - fixed) * 60_000 / idle["streams"],
         stream_kb=idle["KB/stream"],
         worker_mb=worker / 1e6,
         postgres_ms_a_commit=a_commit,

@@ -3,7 +3,6 @@
 It is bounded: the oldest turns are forgotten as wholes, so that no call ever stands without its result.
 """
 
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -66,13 +65,13 @@ def kept_bytes(told: Iterable[Told]) -> int:
     return sum(turn.bytes for turn in told)
 
 
-def conclude(transcript: list[Entry], told: deque[Told]) -> None:
+def conclude(transcript: list[Entry], told: list[Told]) -> None:
     """Count what stands behind the finished turns as one more, and forget the oldest beyond the bounds."""
     entries = transcript[sum(turn.entries for turn in told) :]
     told.append(Told(len(entries), _size(entries)))
     if _exceeds(told, 1):
         while len(told) > 1 and _exceeds(told, _KEPT):
-            del transcript[: told.popleft().entries]
+            del transcript[: told.pop(0).entries]
 
 
 def _exceeds(told: Iterable[Told], share: float) -> bool:

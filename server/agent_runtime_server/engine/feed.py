@@ -102,7 +102,7 @@ class Feed:
         self._live = False
         self._caught_up = False
         self._half_closed = False
-        self._queue: list[Item] = []  # a deque would be 15 times as large while it is empty, which it mostly is
+        self._queue: list[Item] = []  # a deque would be ten times as large while it is empty, which it mostly is
         self._queued_bytes = 0
         self._controls: list[Control] = []
         self._wake = Bell()

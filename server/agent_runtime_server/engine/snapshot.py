@@ -6,7 +6,6 @@ Fields that do not count when states are compared are left out.
 """
 
 import json
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import IntEnum
@@ -22,7 +21,7 @@ from agent_runtime_server.engine.state import State
 _Json: TypeAlias = Any
 _LENGTH_BYTES = 4
 _CLASS = "is"  # the key that tells dataclasses of a union apart
-_CONTAINERS: Mapping[object, Callable[[list[Any]], object]] = {list: list, deque: deque, set: set}
+_CONTAINERS: Mapping[object, Callable[[list[Any]], object]] = {list: list, set: set}
 
 
 class UnreadableError(Exception):
@@ -71,7 +70,7 @@ class _Packer:
             return self._fields(value)
         if isinstance(value, dict):
             return {key: self.pack(one) for key, one in value.items()}
-        if isinstance(value, list | tuple | deque):
+        if isinstance(value, list | tuple):
             return [self.pack(one) for one in value]
         if isinstance(value, set):
             return sorted(value)

@@ -1,6 +1,5 @@
 """What a session is, as its log tells it: its turn, its calls, what waits."""
 
-from collections import deque
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -132,11 +131,11 @@ class State:
     executor: str = ""
     executor_epoch: int = 0
     transcript: list[Entry] = field(default_factory=list)
-    told: deque[Told] = field(default_factory=deque)  # the finished turns of the transcript, oldest first
+    told: list[Told] = field(default_factory=list)  # the finished turns of the transcript, oldest first
     turn: Turn | None = None
-    queue: deque[Queued] = field(default_factory=deque)
+    queue: list[Queued] = field(default_factory=list)
     calls: dict[str, str] = field(default_factory=dict)  # call_id -> turn_id, of the latest turns, oldest first
-    finished: deque[str] = field(default_factory=deque)  # ids of the latest turns, oldest first
+    finished: list[str] = field(default_factory=list)  # ids of the latest turns, oldest first
     last_turn: v1.Turn | None = None
     usage: v1.Usage = field(default_factory=v1.Usage)
     granted: dict[str, int] = field(default_factory=dict)  # as in a turn, of the session's budgets

@@ -8,7 +8,6 @@ waits for the calls it depends on. Server tools never leave PROPOSED before they
 all of its calls are DONE, so every transcript has one result for each call.
 """
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -118,7 +117,7 @@ def _grant(state: State, turn: Turn, asked: v1.BudgetUse, answer: v1.UserMessage
 
 def _enqueue(state: State, queued: Queued) -> None:
     if queued.message.delivery == v1.MESSAGE_DELIVERY_INTERRUPT:
-        state.queue.appendleft(queued)
+        state.queue.insert(0, queued)
     else:
         state.queue.append(queued)
 
@@ -134,7 +133,7 @@ def _hear_steering(state: State, turn: Turn) -> None:
 
 
 def _turn_started(state: State, event: v1.SessionEvent) -> None:
-    queued = state.queue.popleft()
+    queued = state.queue.pop(0)
     state.turn = Turn(queued.turn_id, queued.seq, queued.nanos, state.last_nanos, queued.message)
     state.turn.limits = of_turn(event.turn_started)
     state.turn.subject = queued.subject
@@ -249,10 +248,10 @@ def _turn_cancel_requested(state: State, event: v1.SessionEvent) -> None:
 def _turn_finished(state: State, event: v1.SessionEvent) -> None:
     state.finished.append(event.turn_id)
     if len(state.finished) > _MOST_FINISHED:
-        state.finished.popleft()
+        state.finished.pop(0)
     turn = state.turn
     if turn is None or turn.turn_id != event.turn_id:  # dropped from the queue
-        state.queue = deque(queued for queued in state.queue if queued.turn_id != event.turn_id)
+        state.queue = [queued for queued in state.queue if queued.turn_id != event.turn_id]
         return
     state.last_turn = v1.Turn(
         turn_id=turn.turn_id, state=event.turn_finished.state, attempt=turn.attempt, first_seq=turn.first_seq

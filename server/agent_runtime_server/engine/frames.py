@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from hashlib import sha256
+from typing import Final
 
 from agent_runtime import v1
 from agent_runtime_server.core.errors import CallerError, invalid
@@ -13,6 +15,10 @@ from agent_runtime_server.engine.turn import STOP
 from agent_runtime_server.hitl.policy import Ruling, judge
 from agent_runtime_server.tools import arguments, catalogue
 from agent_runtime_server.tools.dependencies import dependencies
+
+_MOST_WAITING: Final = 100  # messages of a session
+_MOST_WAITING_BYTES: Final = 4 << 20
+_CROWD_SECONDS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +42,9 @@ def user_message(draft: Draft, sender: Sender, message: v1.UserMessage) -> None:
         raise invalid("user_message.question_id", "question.open", "this question is not open; leave the field empty")
     if question is not None:
         _answer(draft, sender, message, question)
-    elif turn is not None and not turn.cancel_nanos and message.delivery == v1.MESSAGE_DELIVERY_STEER:
+        return
+    _refuse_crowd(draft.state, message)
+    if turn is not None and not turn.cancel_nanos and message.delivery == v1.MESSAGE_DELIVERY_STEER:
         _steer(draft, sender, message)
     else:
         turn_id = draft.new_id("turn")
@@ -45,6 +53,21 @@ def user_message(draft: Draft, sender: Sender, message: v1.UserMessage) -> None:
             requested = v1.TurnCancelRequested(reason="interrupted by a new message")
             event = v1.SessionEvent(turn_cancel_requested=requested)
             draft.add(event, turn_id=turn.turn_id, actor=sender.actor)
+
+
+def _refuse_crowd(state: State, message: v1.UserMessage) -> None:
+    """Keep the messages that wait for a turn, or for its next step, bounded in number and size."""
+    waiting = [queued.message for queued in state.queue]
+    waiting += [steering for _, steering in state.turn.steering] if state.turn is not None else ()
+    size = sum(one.ByteSize() for one in (*waiting, message))
+    if len(waiting) < _MOST_WAITING and (not waiting or size <= _MOST_WAITING_BYTES):
+        return
+    raise CallerError(
+        v1.ERROR_REASON_QUOTA_EXCEEDED,
+        f"{len(waiting)} messages wait for this session's turn already; send more when it has heard some",
+        metadata={"quota": "session.waiting_messages", "subject": state.session_id, "limit": str(_MOST_WAITING)},
+        retry_delay=timedelta(seconds=_CROWD_SECONDS),
+    )
 
 
 def _steer(draft: Draft, sender: Sender, message: v1.UserMessage) -> None:

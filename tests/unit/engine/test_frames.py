@@ -38,6 +38,24 @@ def closed() -> World:
 
 
 class TestUserMessage:
+    def test_so_many_wait_for_a_turn_and_no_more(self) -> None:
+        world = running(READ)
+        for _ in range(50):
+            world.say("later")
+            world.say("now", delivery=v1.MESSAGE_DELIVERY_STEER)
+        with refused("QUOTA_EXCEEDED", quota="session.waiting_messages", limit="100"):
+            world.say("too much")
+        world.result(calls(world)[0])
+        world.answer(text="heard")
+        world.say("there is room again")
+
+    def test_what_waits_is_bounded_in_size(self) -> None:
+        world = running(READ)
+        for _ in range(3):
+            world.say("x" * (1 << 20))
+        with refused("QUOTA_EXCEEDED"):
+            world.say("x" * (1 << 20))
+
     def test_begins_a_turn_and_stands_under_its_frame_id(self) -> None:
         world = World()
         message = v1.UserMessage(parts=[v1.Part(text="hello")])

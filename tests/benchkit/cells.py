@@ -67,16 +67,13 @@ async def measure(system: System, cell: Cell, warm: float, seconds: float, seed:
         await asyncio.sleep(begin + warm - time.monotonic())
         commits = await commit_latencies(system.metrics_port)
         before, started = cpu_seconds(system.pids), time.monotonic()
-        asking = cpu_seconds([client.pid for client in clients])
         await asyncio.sleep(seconds)
         cpu, took = cpu_seconds(system.pids) - before, time.monotonic() - started
-        asking = cpu_seconds([client.pid for client in clients]) - asking
         commits = (await commit_latencies(system.metrics_port)).since(commits)
         for client in clients:
             await client.ready("done", 120)
         seen = [Seen(**json.loads(answer.read_text())) for answer in answers]
     found = _figures(_joined(seen, cell), cpu, took, resident_bytes(system.pids))
-    found["client ms/turn"] = asking * 1000 / max(found["turns/s"] * took, 1)
     return found | ({"commit p99 ms": commits.percentile(99)} if system.metrics_port else {})
 
 
@@ -93,6 +90,7 @@ def _joined(seen: Sequence[Seen], cell: Cell) -> Seen:
             raise Failed(f"{cell.name}: {len(one.errors)} workers failed, the first with {one.errors[0]}")
         whole.turns += one.turns
         whole.frames += one.frames
+        whole.cpu += one.cpu
         for name in ("took", "first", "acked", "offset"):
             getattr(whole, name).extend(getattr(one, name))
     return whole
@@ -102,6 +100,7 @@ def _figures(seen: Seen, cpu: float, seconds: float, resident: int) -> dict[str,
     figures = {
         "turns/s": seen.turns / seconds,
         "cpu ms/turn": cpu * 1000 / max(seen.turns, 1),
+        "client ms/turn": seen.cpu * 1000 / max(seen.turns, 1),
         "turn p50 ms": percentile(seen.took, 50),
         "turn p99 ms": percentile(seen.took, 99),
         "first p50 ms": percentile(seen.first, 50),

@@ -50,6 +50,7 @@ class Seen:
     acked: list[float] = field(default_factory=list)
     offset: list[float] = field(default_factory=list)  # mean over the tokens of a turn of the time they took
     errors: list[str] = field(default_factory=list)
+    cpu: float = 0  # of this client
 
     def note(self, turn: Turn) -> None:
         """Add a turn that ended in the window."""
@@ -75,6 +76,7 @@ async def _play(job: Job) -> Seen:
         ideal = job.delay_ms * job.tokens / 1000
         delays = [begin + chance.random() * ideal for _ in players]
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_weigh(window, seen))
             for player, delay in zip(players, delays, strict=True):
                 tasks.create_task(_repeat(player, job, delay, window, seen))
         return seen
@@ -116,6 +118,13 @@ async def _ready() -> str:
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     return await asyncio.to_thread(sys.stdin.readline)
+
+
+async def _weigh(window: tuple[float, float], seen: Seen) -> None:
+    await asyncio.sleep(window[0] - time.monotonic())
+    before = time.process_time()
+    await asyncio.sleep(window[1] - time.monotonic())
+    seen.cpu = time.process_time() - before
 
 
 async def _repeat(player: Player, job: Job, delay: float, window: tuple[float, float], seen: Seen) -> None:

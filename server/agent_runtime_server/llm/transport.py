@@ -15,13 +15,15 @@ _MOST_GATHERED: Final = 1 << 20
 _LONGEST_HEAD: Final = 64 << 10
 _MOST_STRETCH: Final = 3  # times what the taker asked for
 _MANY_POURED: Final = 16  # answers at a time, from which on reading less often is worth that their ends wait, too
+_CROWD_POURED: Final = 64  # from which on what comes gathers for longer, up to twice as long
 _INFORMATIONAL: Final = range(100, 200)
 
 Origin = tuple[bytes, str, int]
 Take = Callable[[bytes], float]
 """Takes what came of a body, and returns for how many seconds the rest shall gather before it is called again.
 
-When the event loop is late, it gathers for longer: fewer calls with more in each are what helps then.
+When many answers are poured at a time, or the event loop is late, it gathers for longer: fewer calls with more in each
+are what helps then.
 """
 Pour = Callable[[Take], Awaitable[None]]
 
@@ -214,7 +216,8 @@ class _Connection(asyncio.Protocol):
             self._fail(error)
         else:
             if seconds and not self._ended:
-                self._due = self._loop.time() + seconds + min(4 * late, _MOST_STRETCH * seconds)
+                crowded = seconds * min(2, max(1, len(self._poured) / _CROWD_POURED))
+                self._due = self._loop.time() + min(crowded + 4 * late, (1 + _MOST_STRETCH) * seconds)
                 self._timer = self._loop.call_at(self._due, self._gathered_enough)
                 if dense and len(self._poured) >= _MANY_POURED:
                     self._pause()

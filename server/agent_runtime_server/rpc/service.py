@@ -152,13 +152,15 @@ class _Edge:
         context.set_trailing_metadata(tuple(call.trailing.items()))
         return response
 
-    async def _stream(self, requests: AsyncIterator[Incoming], context: "AnyContext") -> AsyncGenerator[Outgoing, None]:
+    async def _stream(
+        self, _requests: AsyncIterator[Incoming], context: "AnyContext"
+    ) -> AsyncGenerator[Outgoing, None]:
         call = await self._begin(context)
         responses: AsyncGenerator[Outgoing, None] | None = None
         try:
             await self._admit(call, context)
             with self._counted(call) as call.stream:
-                source = requests if self._descriptor.client_streaming else _accepted(await only(context))
+                source = _Frames(context) if self._descriptor.client_streaming else _accepted(await only(context))
                 responses = self._behaviour(source, call)
                 async for response in responses:
                     yield response
@@ -215,11 +217,27 @@ def parser(message_class: type[Message], max_bytes: int) -> Callable[[bytes], In
     return parse
 
 
-async def only(context: "AnyContext") -> Incoming:
-    """Return the one request of a call that has no more; it must come soon.
+class _Frames:
+    """The frames of a stream as they come; the iterator that grpc.aio gives would keep the last until a collection."""
 
-    It is read from the context, for the iterator that grpc.aio gives would keep it until a collection.
-    """
+    __slots__ = ("_context",)
+
+    def __init__(self, context: "AnyContext") -> None:
+        self._context = context
+
+    def __aiter__(self) -> "_Frames":
+        return self
+
+    async def __anext__(self) -> Incoming:
+        frame: Any = await self._context.read()
+        if frame is grpc.aio.EOF:
+            raise StopAsyncIteration
+        assert isinstance(frame, Incoming), "the parser makes nothing else"
+        return frame
+
+
+async def only(context: "AnyContext") -> Incoming:
+    """Return the one request of a call that has no more; it must come soon."""
     try:
         async with asyncio.timeout(REQUEST_SECONDS):
             request: Any = await context.read()

@@ -105,7 +105,6 @@ class Client:
     async def _play(self, talk: Talk, phase: str) -> None:
         try:
             turn = await talk.play(f"delay={self._job.delay_ms} tokens={self._chance.randint(*self._job.tokens)}")
-            await talk.renew()
         except Exception as error:  # noqa: BLE001 - told, and the run fails for it
             self.seen.wrong.append(f"{type(error).__name__}: {error}"[:500])
             return

@@ -12,7 +12,6 @@ from agent_runtime import v1
 from agent_runtime.v1 import chat_service_pb2_grpc, session_service_pb2_grpc
 
 _CONNECTIONS: Final = 4
-_TURNS_A_SESSION: Final = 5  # then another one, so that what the server holds of each does not grow
 
 
 @dataclass(slots=True)
@@ -64,23 +63,12 @@ class Talk:
         self._sessions: Any = session_service_pb2_grpc.SessionServiceStub(channel)
         self._chat: Any = chat_service_pb2_grpc.ChatServiceStub(channel)
         self._call: Any = None
-        self._session_id = ""
-        self._turns = 0
-
-    async def renew(self) -> None:
-        """Go on in a new session when this one has had its turns."""
-        if self._turns < _TURNS_A_SESSION:
-            return
-        self._call.cancel()
-        await self._sessions.CloseSession(v1.CloseSessionRequest(session_id=self._session_id), metadata=self._metadata)
-        await self.open()
 
     async def open(self) -> None:
         """Attach to a new session."""
         made = await self._sessions.CreateSession(v1.CreateSessionRequest(agent_id="coder"), metadata=self._metadata)
         self._call = self._chat.Chat(metadata=self._metadata)
-        self._session_id, self._turns = made.session.session_id, 0
-        hello = v1.ChatHello(session_id=self._session_id, client_id="load", protocol_version=1)
+        hello = v1.ChatHello(session_id=made.session.session_id, client_id="load", protocol_version=1)
         await self._call.write(v1.ChatRequest(hello=hello))
         while not (await self._read()).HasField("caught_up"):
             pass
@@ -92,7 +80,6 @@ class Talk:
         await self._call.write(v1.ChatRequest(frame_id=uuid.uuid4().hex, user_message=message))
         while not turn.over:
             _note(turn, await self._read())
-        self._turns += turn.accepted
         return turn
 
     async def _read(self) -> v1.ChatResponse:

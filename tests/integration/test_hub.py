@@ -1,9 +1,11 @@
 """What keeps sessions going when replicas die, drain or stall, and when nobody decides in time."""
 
 import asyncio
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from weakref import ref
 
 import pytest
 from structlog.testing import capture_logs
@@ -24,6 +26,13 @@ from enginekit.turns import until_true
 
 READ = ("read_file", {"path": "a.py"})
 WRITE = ("write_file", {"path": "a.py", "content": "x"})
+
+
+@pytest.fixture
+def no_garbage_collection() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
 
 
 async def next_of(feed: Feed, wanted: Callable[[Item], bool]) -> Item:
@@ -79,6 +88,19 @@ class TestSessions:
                 await lifecycle.close(session, "done", v1.Actor())
             await until_true(lambda: closed.session_id not in here.hub._sessions)
             assert {read.session_id, open_one.session_id} <= here.hub._sessions.keys()
+
+    @pytest.mark.usefixtures("no_garbage_collection")
+    async def test_one_that_is_let_go_is_gone_at_once(self, database_url: str) -> None:
+        async with replica(database_url) as here:
+            session = await here.new_session()
+            async with asyncio.timeout(20):
+                feed = session.audience.follow(Wanted(0))
+                await here.say(session)
+                await until(session, "turn_finished")
+                session.audience.leave(feed)
+            gone = ref(session)
+            del here.hub._sessions[session.session_id], session, feed
+            await until_true(lambda: gone() is None)
 
     async def test_those_that_run_are_counted_by_tenant(self, database_url: str) -> None:
         async with replica(database_url) as here:

@@ -1,6 +1,7 @@
 """Those who read a session on this replica: what they are shown, in which order, and who takes whose place."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from weakref import proxy
 
 from agent_runtime import v1
 from agent_runtime_server.core.clock import Clock, to_nanos
@@ -35,7 +36,7 @@ class Audience:
         self.feeds: set[Feed] = set()
         self.head_seq = 0  # highest committed seq that is known here
         self.turn_state: v1.TurnState.ValueType = v1.TURN_STATE_UNSPECIFIED
-        self.relay = Relay(bus, session_id, self)
+        self.relay = Relay(bus, session_id, proxy(self))  # which must not keep it
         self._read = read
         self._clock = clock
         self._watch = watch

@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
+from weakref import proxy
 
 import structlog
 
@@ -100,14 +101,15 @@ class Session:
         self.tenant = tenant
         self.lease_epoch: int | None = None  # of the lease this replica holds
         self.oldest_seq = 1
+        me = proxy(self)  # so that whoever is used no more is gone at once, and waits for no collection of garbage
         self.audience = Audience(
             session_id,
-            self._events,
+            lambda after_seq, limit: me._events(after_seq, limit),  # noqa: SLF001 - it is this one
             services.clock,
             services.bus,
             watch or Watch(),
-            on_growth=self.grown,
-            on_change=self._enrol,
+            on_growth=lambda head_seq: me.grown(head_seq),
+            on_change=lambda: me._enrol(),  # noqa: SLF001 - it is this one
         )
         self._roll = roll or Roll()
         self._services = services

@@ -12,8 +12,6 @@ from cyclopts import Parameter
 from pydantic import ValidationError
 
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # the embedded servers are started by fork and exec
-# The thread that waits for calls then reads connections itself; else others are woken for each frame that comes.
-os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener")
 
 from agent_runtime_server.commands.stopping import Stopping
 from agent_runtime_server.commands.workers import READY, WorkerFailed, supervise

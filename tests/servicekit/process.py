@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -71,8 +71,9 @@ class ServerProcess:
 
     def signal(self, number: signal.Signals) -> None:
         """Send the process a signal."""
-        assert self._process is not None, "it was started"
-        self._process.send_signal(number)
+        # Not by the process itself, which would take its status from who waits for it when it has just died.
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
 
     async def start(self) -> None:
         """Start serving and return when it is ready."""
@@ -105,7 +106,7 @@ class ServerProcess:
         """Kill the server's process, and only that: what it started has to end by itself."""
         self._serves = False
         if self._process is not None and self.runs:
-            self._process.kill()
+            self.signal(signal.SIGKILL)
             await self._process.wait()
 
     async def stop(self) -> int:
@@ -113,7 +114,7 @@ class ServerProcess:
         assert self._process is not None, "it was started"
         self._serves = False
         if self.runs:
-            self._process.send_signal(signal.SIGTERM)
+            self.signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(_STOP_SECONDS):
                 return await self._process.wait()

@@ -127,14 +127,7 @@ async def running(settings: Settings, place: Place, hurry: asyncio.Event) -> Asy
             ledger = _ledger(settings, stores)
             replica = _replica(settings, stores, model, notices, tasks, calls, quotas, ledger)
             replica.admission = _admission(settings, stores, replica.hub, metrics)
-            metrics.watch("open_streams", "Streams of chats, reviewers and feeds.", lambda: replica.streams)
-            metrics.watch("loaded_sessions", "Sessions held in memory.", lambda: replica.hub.loaded_sessions)
-            metrics.watch("loaded_sessions_bytes", "Content held for them.", lambda: replica.hub.kept_bytes)
-            metrics.watch("active_sessions", "Sessions with a running step.", lambda: replica.hub.active_sessions)
-            metrics.watch(
-                "parked_turns", "Turns that wait for a model, on any replica.", lambda: replica.hub.parking.count
-            )
-            metrics.watch("llm_calls_waiting", "Calls of models that wait for their turn.", lambda: model.waiting)
+            _show_work(metrics, replica, model)
             metrics_host = "127.0.0.1" if place.is_worker else place.host
             metrics_port = stack.enter_context(served(metrics.registry, metrics_host, place.metrics_port))
             health, prober = _health(stores, model, replica)
@@ -145,14 +138,13 @@ async def running(settings: Settings, place: Place, hurry: asyncio.Event) -> Asy
                 tasks.create_task(stores.clock.run(), name="clock"),
                 tasks.create_task(stores.histories.run(), name="database replicas"),
                 tasks.create_task(ledger.run(), name="usage"),
-                tasks.create_task(watch_lag(replica.admission.late), name="admission"),
                 tasks.create_task(_keep_presence(stores.presence, replica.hub), name="presence"),
                 tasks.create_task(model.run(), name="circuits"),
                 tasks.create_task(replica.hub.run(), name="hub"),
                 tasks.create_task(replica.reviews.run(), name="reviews"),
                 tasks.create_task(_keeper(settings, stores, replica).run(), name="retention"),
                 tasks.create_task(prober.run(), name="probes"),
-                tasks.create_task(watch_lag(metrics.loop_late), name="event loop lag"),
+                tasks.create_task(watch_lag(metrics.loop_late, replica.admission.late), name="event loop lag"),
                 tasks.create_task(gate.streams.run(), name="credentials of streams"),
             ]
             dependencies = _dependencies(prober, stores.histories)
@@ -170,6 +162,17 @@ async def running(settings: Settings, place: Place, hurry: asyncio.Event) -> Asy
                 await drain(server, replica, health, settings.drain_seconds, hurry)
                 for task in reversed(background):  # the writer outlives those who write
                     await _end(task)
+
+
+def _show_work(metrics: Metrics, replica: Replica, model: Resilient) -> None:
+    """Let metrics show what this replica has to do now."""
+    hub = replica.hub
+    metrics.watch("open_streams", "Streams of chats, reviewers and feeds.", lambda: replica.streams)
+    metrics.watch("loaded_sessions", "Sessions held in memory.", lambda: hub.loaded_sessions)
+    metrics.watch("loaded_sessions_bytes", "Content held for them.", lambda: hub.kept_bytes)
+    metrics.watch("active_sessions", "Sessions with a running step.", lambda: hub.active_sessions)
+    metrics.watch("parked_turns", "Turns that wait for a model, on any replica.", lambda: hub.parking.count)
+    metrics.watch("llm_calls_waiting", "Calls of models that wait for their turn.", lambda: model.waiting)
 
 
 async def _end(task: "asyncio.Task[None]") -> None:

@@ -10,11 +10,14 @@ from agent_runtime import v1
 from badinput import frames, unary
 from badinput.case import Case, refused
 from badinput.world import Answer, World, build
+from benchkit.processes import resident_bytes
 from fuzzkit import http2
 from servicekit.process import ServerProcess, serving
 from servicekit.service import Service
 
 SETTINGS = {"AGENT_RUNTIME_HITL_TIMEOUT": "3600", "AGENT_RUNTIME_HITL_TIMEOUT_ACTION": "wait"}
+AT_ONCE = 16  # for some wait until the server has waited long enough
+MOST_GROWTH = 12 << 20  # bytes of memory, over some thousand bad inputs
 STATUS = b"/agent_runtime.v1.SystemService/GetServerStatus"
 
 Send = Callable[[World, Case], Awaitable[Answer]]
@@ -52,6 +55,19 @@ async def test_bad_input_is_answered(world: World, send: Send, case: Case) -> No
         answer = await send(world, case)
         assert answer.is_as(case.told), f"told {answer}, should be {case.told}"
         assert await world.is_well()
+
+
+async def test_memory_stays_flat(world: World, process: ServerProcess) -> None:
+    async def once() -> int:
+        for first in range(0, len(ALL), AT_ONCE):
+            some = (send(world, case) for send, case in ALL[first : first + AT_ONCE])
+            await asyncio.gather(*some, return_exceptions=True)  # one takes another's place; answers are tested above
+        return resident_bytes([process.pid])
+
+    await once()
+    before = await once()
+    after = max([await once() for _ in range(3)])
+    assert after - before < MOST_GROWTH
 
 
 GARBAGE = {

@@ -43,12 +43,15 @@ def _loads(cells: Cells) -> Iterator[Figure]:
     def cost(name: str) -> float:
         return cells[name]["cpu ms/turn"]
 
-    paced, bare = cells["service 128/5"], cost("bare 32/0")
+    paced = cells["service 128/5"]
     direct = cells["direct 1/5"]["first p50 ms"]
-    yield Figure("CPU/turn, 128 streams, 5 ms/token, over bare gRPC", cost("service 128/5") / bare, 1.3, 0.9)
-    yield Figure("the same, coalescing off", cost("per token 128/5") / bare, 2.2, 1.5)
+    for streams in (128, 32):
+        bare, name = cost(f"bare {streams}/0"), f"over bare gRPC at {streams}"
+        yield Figure(f"CPU/turn, 128 streams, 5 ms/token, {name}", cost("service 128/5") / bare, 1.3, 0.9)
+        yield Figure(f"the same, coalescing off, {name}", cost("per token 128/5") / bare, 2.2, 1.5)
     yield Figure("first token over the model's own, 1 stream, ms", cells["service 1/5"]["first p50 ms"] - direct, 2, 1)
     yield Figure("turn p99, 128 streams, 5 ms/token, ms", paced["turn p99 ms"], 430, 360)
+    yield Figure("message to ack p99, 128 streams, ms", paced["ack p99 ms"], 15, 6)
     yield Figure("commit p99, 128 streams, 5 ms/token, ms", paced["commit p99 ms"], 15, 6)
     rate = cells["service 64/0"]["turns/s"] / cells["bare 64/0"]["turns/s"]
     yield Figure("turns/s over bare gRPC, 64 streams, 0 ms/token", rate, 0.8, 3, more=True)

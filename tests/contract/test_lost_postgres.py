@@ -96,3 +96,21 @@ async def test_a_postgres_that_is_not_there_is_unavailable() -> None:
     with pytest.raises(StoreUnavailable):
         async with opened("postgresql://nobody@/nowhere?host=/nonexistent"):
             pass
+
+
+async def test_that_nobody_hears_the_farewell_of_a_replaced_connection_is_no_failure(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[object] = []
+
+    async def close(connection: object, *, timeout: float | None = None) -> None:
+        left.append(connection)
+        raise BrokenPipeError
+
+    async with open_database(database_url, most_connections=1) as database:
+        async with database.connection() as connection:
+            pooled = connection._con  # type: ignore[attr-defined] # which asyncpg keeps to itself
+        with monkeypatch.context() as cut:
+            cut.setattr(asyncpg.Connection, "close", close)
+            await pooled.close()
+        assert left == [pooled]

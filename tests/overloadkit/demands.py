@@ -9,6 +9,7 @@ from overloadkit.figures import Figures, percentile
 from overloadkit.stand import Weights
 
 _REFUSAL_SECONDS: Final = 0.05
+_MOST_GROWTH: Final = 0.05
 _MOST_LEFT: Final = 12_000  # bytes of a finished turn; without any refusals it is about 8000
 _MOST_RISE: Final = 0.2
 _BACK: Final = 1.2  # times the unloaded p99
@@ -58,6 +59,8 @@ def overload(load: Load, before: Figures, during: Figures, weights: Weights) -> 
     served = len(during.took) / weights.seconds
     told = f"{served:.1f} turns/s of {load.capacity:.1f}"
     yield Demand("what can be done is done", told, served >= _LEAST_SERVED * load.capacity)
+    growth = _growth(weights.resident)
+    yield Demand("memory is flat: last quarter over second quarter", f"{growth:+.1%}", growth < _MOST_GROWTH)
     left = (weights.resident[-1] - weights.resident[0]) / max(1, len(during.took))
     text = "memory grows by what finished turns leave in their sessions, and by nothing for refusals"
     yield Demand(text, f"{left / 1000:.1f} KB a turn", left <= _MOST_LEFT)
@@ -77,3 +80,9 @@ def fairness(alone: Figures, crowded: Figures) -> Iterator[Demand]:
     rise = crowded.p99 / alone.p99 - 1
     yield Demand("the others' p99 rises by less than 20 %", f"{rise:+.1%}", rise < _MOST_RISE)
     yield Demand("none of the others is refused", f"{len(crowded.refused)} were", not crowded.refused)
+
+
+def _growth(resident: Sequence[int]) -> float:
+    quarter = max(1, len(resident) // 4)
+    early, late = resident[quarter : 2 * quarter] or resident, resident[-quarter:]
+    return (sum(late) / len(late)) / (sum(early) / len(early)) - 1

@@ -10,7 +10,6 @@ import structlog
 _TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
 
 _GRPC: Final = "grpc._cython.cygrpc"
-_FAREWELL: Final = "coro=<Connection.close()"
 _ABOUT_CALLERS: Final = ("Invalid encoding", "ExecuteBatchError raised")
 
 
@@ -36,15 +35,8 @@ def configure(level: str) -> None:
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
     logging.getLogger(_GRPC).addFilter(_is_of_ours)
-    logging.getLogger("asyncio").addFilter(_is_news)
 
 
 def _is_of_ours(record: logging.LogRecord) -> bool:
     """Keep out what any caller can have grpc log: metadata that is no UTF-8, as it is, and that somebody has left."""
     return not str(record.msg).startswith(_ABOUT_CALLERS)
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """Keep out that asyncpg could not take leave on a connection that is cut, which is why it was to be closed."""
-    error = record.exc_info[1] if record.exc_info else None
-    return not (isinstance(error, OSError) and _FAREWELL in record.getMessage())

@@ -21,6 +21,55 @@ _LATENCIES = (0.001, 0.002, 0.003, 0.004, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03,
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5)
 
 
+class _Commits:
+    """What is told of group commits."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._batch = Histogram(
+            "agent_runtime_commit_batch_appends",
+            "Appends in one group commit.",
+            buckets=_BATCHES,
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "agent_runtime_commit_seconds", "Time of one group commit.", buckets=_SECONDS, registry=registry
+        )
+        self._batch_bytes = Histogram(
+            "agent_runtime_commit_batch_bytes",
+            "Bytes of events in one group commit.",
+            buckets=_BYTES,
+            registry=registry,
+        )
+        self._wait = Histogram(
+            "agent_runtime_commit_wait_seconds",
+            "Time that the oldest append of a group commit had waited for it.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._latency = Histogram(
+            "agent_runtime_commit_latency_seconds",
+            "From the coming of the oldest append of a group commit until it was committed.",
+            buckets=_LATENCIES,
+            registry=registry,
+        )
+        self._queue = Gauge(
+            "agent_runtime_commit_queue_appends", "Appends that wait for the next commit.", registry=registry
+        )
+        self._queue_bytes = Gauge(
+            "agent_runtime_commit_queue_bytes", "Bytes of events that wait for it.", registry=registry
+        )
+
+    def count(self, batch: Batch) -> None:
+        """Count one."""
+        self._batch.observe(batch.appends)
+        self._batch_bytes.observe(batch.size)
+        self._seconds.observe(batch.seconds)
+        self._wait.observe(batch.waited)
+        self._latency.observe(batch.waited + batch.seconds)
+        self._queue.set(batch.left)
+        self._queue_bytes.set(batch.left_size)
+
+
 class Metrics:
     """Implements core.observe.Observer."""
 
@@ -28,39 +77,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        self._batch = Histogram(
-            "agent_runtime_commit_batch_appends",
-            "Appends in one group commit.",
-            buckets=_BATCHES,
-            registry=self.registry,
-        )
-        self._seconds = Histogram(
-            "agent_runtime_commit_seconds", "Time of one group commit.", buckets=_SECONDS, registry=self.registry
-        )
-        self._batch_bytes = Histogram(
-            "agent_runtime_commit_batch_bytes",
-            "Bytes of events in one group commit.",
-            buckets=_BYTES,
-            registry=self.registry,
-        )
-        self._wait = Histogram(
-            "agent_runtime_commit_wait_seconds",
-            "Time that the oldest append of a group commit had waited for it.",
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self._latency = Histogram(
-            "agent_runtime_commit_latency_seconds",
-            "From the coming of the oldest append of a group commit until it was committed.",
-            buckets=_LATENCIES,
-            registry=self.registry,
-        )
-        self._queue = Gauge(
-            "agent_runtime_commit_queue_appends", "Appends that wait for the next commit.", registry=self.registry
-        )
-        self._queue_bytes = Gauge(
-            "agent_runtime_commit_queue_bytes", "Bytes of events that wait for it.", registry=self.registry
-        )
+        self._commits = _Commits(self.registry)
         self._acquire = Histogram(
             "agent_runtime_database_acquire_seconds",
             "Time until a connection was to be had.",
@@ -90,13 +107,7 @@ class Metrics:
 
     def batch_committed(self, batch: Batch) -> None:
         """Count one group commit."""
-        self._batch.observe(batch.appends)
-        self._batch_bytes.observe(batch.size)
-        self._seconds.observe(batch.seconds)
-        self._wait.observe(batch.waited)
-        self._latency.observe(batch.waited + batch.seconds)
-        self._queue.set(batch.left)
-        self._queue_bytes.set(batch.left_size)
+        self._commits.count(batch)
 
     def connection_acquired(self, pool: str, seconds: float) -> None:
         """Count the wait for a connection."""

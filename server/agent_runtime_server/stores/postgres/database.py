@@ -15,8 +15,10 @@ from agent_runtime_server.stores.postgres.sockets import SERVER_SIDE, notice_dea
 
 if TYPE_CHECKING:
     Connection = PoolConnectionProxy[asyncpg.Record]
+    _Connection = asyncpg.Connection[asyncpg.Record]
 else:
     Connection = PoolConnectionProxy
+    _Connection = asyncpg.Connection
 
 _ACQUIRE_SECONDS: Final = 5.0
 _STATEMENT_SECONDS: Final = 10  # then Postgres cancels it, so that nothing is committed long after it was given up
@@ -68,6 +70,15 @@ def reaching() -> Iterator[None]:
 
 def _unavailable(error: Exception) -> str:
     return f"the database is unavailable ({type(error).__name__})"
+
+
+class PooledConnection(_Connection):
+    """A connection whose end is no failure, however it comes: a pool that replaces one listens to no answer."""
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        """Take leave of Postgres where it is there; what is cut is closed all the same."""
+        with suppress(OSError):
+            await super().close(timeout=timeout)
 
 
 async def _keep_session_state(_connection: "asyncpg.Connection[asyncpg.Record]") -> None:
@@ -180,6 +191,7 @@ async def open_database(
             command_timeout=answer_seconds or _ANSWER_SECONDS,
             timeout=_ACQUIRE_SECONDS,
             max_inactive_connection_lifetime=idle_seconds,
+            connection_class=PooledConnection,
             init=notice_dead_peers,
             reset=_keep_session_state,
             server_settings={

@@ -308,5 +308,12 @@ async def test_keys_are_made_at_the_terminal(connect: Open, keys: KeyRing) -> No
     assert (status, tenant, subject, roles) == (0, "terminal", "tim", "user")
     assert key_id in key
     assert key not in listed
+    status, said = await run("rotate", key, "--grace-hours", "1")
+    new = said.splitlines()[-1]
+    assert status == 0
+    for good in (key, new):
+        service = await connect(good)
+        await service.sessions.ListSessions(v1.ListSessionsRequest())
     assert (await run("revoke", key_id))[0] == 0
-    assert "revoked" in (await run("list", "--tenant", "terminal"))[1]
+    old, replacing = (await run("list", "--tenant", "terminal"))[1].splitlines()
+    assert ("revoked" in old, replacing.split("\t")[0] in new, "\ttim\tuser\t" in replacing) == (True, True, True)

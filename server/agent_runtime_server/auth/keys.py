@@ -52,7 +52,7 @@ class Keys:
         return found if found is None or found.expires is None or found.expires > self._clock() else None
 
     async def lost(self, key_ids: Iterable[str]) -> frozenset[str]:
-        """Return those of these keys that have been revoked."""
+        """Return those of these keys that have been revoked, or have expired since they were shown."""
         asked = frozenset(key_ids)
         return asked - await self._store.good(sorted(asked)) if asked else asked
 

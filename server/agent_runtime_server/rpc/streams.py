@@ -165,7 +165,7 @@ class Streams:
                 stream.told_to_leave = stream.warn(_go_away(v1.GoAway.REASON_MAX_AGE, left))
 
     async def revoke(self) -> None:
-        """End the streams whose API key was revoked; while that cannot be asked they stay."""
+        """End the streams whose API key was revoked or replaced; while that cannot be asked they stay."""
         if self.callers is None:
             return
         try:
@@ -174,7 +174,7 @@ class Streams:
             _log.warning("revoked keys cannot be looked for", error=str(error))
             return
         for stream in [one for one in self._open if one.caller.key_id in lost]:
-            stream.end(credentials_invalid("the API key was revoked"))
+            stream.end(credentials_invalid("the API key was revoked or has expired"))
 
 
 def _count_down(counter: Counter[T], holder: T) -> None:

@@ -38,7 +38,7 @@ class KeyStore(Protocol):
         ...
 
     async def good(self, key_ids: Sequence[str]) -> frozenset[str]:
-        """Return those of these keys that exist and are not revoked."""
+        """Return those of these keys that exist, are not revoked and have not expired."""
         ...
 
 

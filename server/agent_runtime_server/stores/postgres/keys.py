@@ -1,6 +1,7 @@
 """API keys."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 import asyncpg
 
@@ -18,7 +19,15 @@ _LIST = f"""SELECT {_COLUMNS} FROM api_keys WHERE $1::text IS NULL OR tenant = $
 
 _REVOKE = "UPDATE api_keys SET revoke_time = coalesce(revoke_time, now()) WHERE key_id = $1 RETURNING 1"
 
-_GOOD = "SELECT key_id FROM api_keys WHERE key_id = ANY ($1) AND revoke_time IS NULL"
+_IS_GOOD = "revoke_time IS NULL AND (expire_time IS NULL OR expire_time > now())"
+
+_GOOD = f"SELECT key_id FROM api_keys WHERE key_id = ANY ($1) AND {_IS_GOOD}"
+
+_REPLACE = f"""WITH replaced AS (
+        UPDATE api_keys SET expire_time = least(expire_time, now() + $9::interval)
+        WHERE key_id = $8 AND {_IS_GOOD} RETURNING 1)
+    INSERT INTO api_keys (key_id, digest, tenant, subject, display_name, roles, expire_time)
+    SELECT $1, $2, $3, $4, $5, $6::text[], $7::timestamptz FROM replaced RETURNING 1"""
 
 
 class PostgresKeys:
@@ -33,14 +42,16 @@ class PostgresKeys:
         return None if row is None else _key(row)
 
     async def good(self, key_ids: Sequence[str]) -> frozenset[str]:
-        """Return those of these keys that exist and are not revoked."""
+        """Return those of these keys that exist, are not revoked and have not expired."""
         return frozenset(row["key_id"] for row in await self._database.fetch(_GOOD, list(key_ids)))
 
     async def add(self, key: KeyRow) -> None:
         """Keep a new key."""
-        await self._database.fetch(
-            _ADD, key.key_id, key.digest, key.tenant, key.subject, key.display_name, sorted(key.roles), key.expire_time
-        )
+        await self._database.fetch(_ADD, *_row(key))
+
+    async def replace(self, key_id: str, new: KeyRow, grace: timedelta) -> bool:
+        """Keep a new key in place of a good one, which ends after the grace; False when that one is not good."""
+        return await self._database.fetchrow(_REPLACE, *_row(new), key_id, grace) is not None
 
     async def list_keys(self, tenant: str | None) -> Sequence[KeyRow]:
         """Return the keys of a tenant, or of all."""
@@ -49,6 +60,11 @@ class PostgresKeys:
     async def revoke(self, key_id: str) -> bool:
         """Make a key worthless; False when there is none of this id."""
         return await self._database.fetchrow(_REVOKE, key_id) is not None
+
+
+def _row(key: KeyRow) -> tuple[object, ...]:
+    roles = sorted(key.roles)
+    return (key.key_id, key.digest, key.tenant, key.subject, key.display_name, roles, key.expire_time)
 
 
 def _key(row: asyncpg.Record) -> KeyRow:

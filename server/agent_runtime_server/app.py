@@ -64,6 +64,7 @@ from agent_runtime_server.stores.postgres.usage import PostgresUsage
 from agent_runtime_server.stores.postgres.writer import Writer
 from agent_runtime_server.stores.redis import Cache, open_cache
 from agent_runtime_server.stores.redis.bus import RedisBus
+from agent_runtime_server.stores.shared import Spender
 from agent_runtime_server.telemetry.lag import watch_lag
 from agent_runtime_server.telemetry.metrics import Metrics, served
 from agent_runtime_server.telemetry.models import ModelMetrics
@@ -248,6 +249,11 @@ def _replica(
     ledger: Ledger,
 ) -> Replica:
     reviews = Reviews(stores.approvals)
+
+    def worked(spender: Spender, usage: v1.Usage) -> None:
+        ledger.count(spender, usage)
+        observer.turns_worked(spender.tenant, usage)
+
     services = Services(
         log=stores.log,
         approvals=stores.approvals,
@@ -257,6 +263,7 @@ def _replica(
         new_id=new_id,
         bus=stores.bus,
         committed=reviews.committed,
+        worked=worked,
     )
     performer = Performer(
         model, services, settings.stream_window_ms / 1000, observer, quotas.spent, Prices(settings.llm_prices), ledger
@@ -300,8 +307,20 @@ def _ledger(settings: Settings, stores: Stores) -> Ledger:
     return Ledger(
         PostgresUsage(stores.database),
         lambda: stores.clock().ToDatetime().date(),
-        DayBudget(settings.user_day_tokens, round(settings.user_day_cost * 1e6), settings.user_day_steps),
-        DayBudget(settings.tenant_day_tokens, round(settings.tenant_day_cost * 1e6), settings.tenant_day_steps),
+        DayBudget(
+            settings.user_day_tokens,
+            round(settings.user_day_cost * 1e6),
+            settings.user_day_steps,
+            settings.user_day_tool_calls,
+            settings.user_day_seconds,
+        ),
+        DayBudget(
+            settings.tenant_day_tokens,
+            round(settings.tenant_day_cost * 1e6),
+            settings.tenant_day_steps,
+            settings.tenant_day_tool_calls,
+            settings.tenant_day_seconds,
+        ),
     )
 
 

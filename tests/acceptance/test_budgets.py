@@ -19,6 +19,7 @@ SETTINGS = {
     "AGENT_RUNTIME_TURN_COST": "0.006",
     "AGENT_RUNTIME_BUDGET_ASK_PERCENT": "50",
     "AGENT_RUNTIME_USER_DAY_TOKENS": "2000",
+    "AGENT_RUNTIME_TENANT_DAY_SECONDS": "86400",
 }
 USAGE = {"prompt_tokens": 500, "completion_tokens": 100, "total_tokens": 600}  # which cost 2000 millionths
 
@@ -63,11 +64,15 @@ async def test_a_turn_costs_what_its_user_agrees_to_and_no_more(
     assert dict(finished.error.metadata) == {"budget": "turn.cost", "limit": "6000", "used": "6000"}
     session = (await bounded.sessions.GetSession(v1.GetSessionRequest(session_id=session_id))).session
     assert (session.usage.input_tokens, session.usage.model_calls, session.usage.cost_micros) == (1500, 3, 6000)
+    assert session.usage.tool_calls == 3
+    assert session.usage.worked_millis > 0
     metrics = await asyncio.to_thread(_metrics, metrics_port)
     assert 'agent_runtime_llm_tokens_total{kind="output",model="default"} 300.0' in metrics
     assert 'agent_runtime_llm_cost_total{model="default"} 0.006' in metrics
     assert 'agent_runtime_tenant_llm_tokens_total{tenant="local"} 1800.0' in metrics
     assert 'agent_runtime_tenant_llm_cost_total{tenant="local"} 0.006' in metrics
+    assert 'agent_runtime_tenant_tool_calls_total{tenant="local"} 3.0' in metrics
+    assert 'agent_runtime_tenant_turn_seconds_total{tenant="local"}' in metrics
 
 
 async def test_a_day_has_its_budget_and_tells_what_was_spent(bounded: Service, model: MockServer) -> None:
@@ -86,6 +91,7 @@ async def test_a_day_has_its_budget_and_tells_what_was_spent(bounded: Service, m
                 told = await bounded.system.GetUsage(v1.GetUsageRequest())
     assert [day.subject for day in told.days] == ["local"]
     assert told.total.cost_micros == told.total.model_calls * 2000
+    assert told.total.worked_millis > 0
 
 
 def _metrics(port: int) -> str:

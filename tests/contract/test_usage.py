@@ -106,6 +106,36 @@ async def test_steps_of_a_day_are_bounded_and_each_call_under_way_is_one(store: 
     assert [await spend(ledger, ANN) for _ in range(3)] == ["", "", "user.day.steps"]
 
 
+async def test_tool_calls_of_a_day_are_refused_one_by_one_and_then_no_model_is_asked(store: PostgresUsage) -> None:
+    ledger = Ledger(store, lambda: TODAY, DayBudget(tool_calls=5), DayBudget(tool_calls=4))
+    await ledger.look(ANN)
+    assert ledger.beyond(ANN, 4) == {}
+    ledger.count(ANN, v1.Usage(tool_calls=3))
+    assert ledger.beyond(ANN, 3) == {1: "the tenant had all tool calls of today", 2: ledger.beyond(ANN, 3)[1]}
+    assert ledger.beyond(EVE, 3) == {}
+    ledger.count(BOB, v1.Usage(tool_calls=1))
+    assert await spend(ledger, ANN) == "", "an answer without calls may still come"
+    ledger.count(BOB, v1.Usage(tool_calls=1))
+    assert await spend(ledger, ANN) == "tenant.day.tool_calls"
+    assert await spend(ledger, EVE) == ""
+
+
+async def test_seconds_of_a_day_are_bounded_and_set_aside_as_steps_usually_take(store: PostgresUsage) -> None:
+    one, other = (Ledger(store, lambda: TODAY, DayBudget(seconds=10)) for _ in range(2))
+    one.count(ANN, v1.Usage(worked_millis=6500))
+    await one.flush()
+    await other.look(ANN)
+    step = v1.Usage(worked_millis=3000)
+    with other.call(ANN, step):
+        assert await spend(other, ANN, expected=step) == "user.day.seconds"
+    assert await spend(other, ANN, expected=step) == ""
+    other.count(ANN, v1.Usage(worked_millis=3500))
+    assert await spend(other, ANN) == "user.day.seconds"
+    await other.flush()
+    [counted] = await store.days("acme", TODAY, TODAY, None, 10)
+    assert (counted.usage.worked_millis, counted.usage.model_calls) == (10_000, 1)
+
+
 async def test_what_cannot_be_counted_now_is_counted_later_and_still_holds(
     store: PostgresUsage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,6 +107,7 @@ async def replica(
     """
     async with opened(url, lease) as stores, asyncio.TaskGroup() as group:
         clock, model = Clock(), Scripted()
+        ledger = Ledger(PostgresUsage(stores.database), date.today, day or DayBudget())
         services = Services(
             log=stores.log,
             approvals=stores.approvals,
@@ -115,10 +116,11 @@ async def replica(
             clock=clock if machine is None else await _database_clock(stores, machine),
             new_id=new_id,
             committed=lambda _events: None,
+            worked=ledger.count,
             bus=bus or Alone(),
         )
-        ledger = None if day is None else Ledger(PostgresUsage(stores.database), date.today, day)
-        hub = Hub(Performer(model, services, 0, ledger=ledger), stores.leases, stores.parked, timing)
+        performer = Performer(model, services, 0, ledger=None if day is None else ledger)
+        hub = Hub(performer, stores.leases, stores.parked, timing)
         running = group.create_task(hub.run()) if runs else None
         yield Replica(stores, services, model, clock, hub)
         if running is not None:

@@ -257,6 +257,40 @@ async def test_a_day_that_is_used_up_ends_the_turn(database_url: str) -> None:
         assert len(here.model.requests) == 1
 
 
+async def test_tool_calls_of_a_day_are_refused_one_by_one_and_the_turn_ends_before_the_next_step(
+    database_url: str,
+) -> None:
+    async with replica(database_url, day=DayBudget(tool_calls=2)) as here:
+        session = await here.new_session()
+        here.model.then(Answer(calls=(READ, READ, READ)))
+        await here.say(session)
+        refused = (await until(session, "tool_call_completed")).tool_call_completed.result
+        assert refused.error_message == "the user had all tool calls of today"
+        await until(session, "tool_call_dispatched", 2)
+        for call_id in [*(await session.load()).calls][:2]:
+            await here.result(session, call_id)
+        error = (await until(session, "turn_finished")).turn_finished.error
+        assert (error.reason, error.metadata["budget"]) == ("TURN_BUDGET_EXCEEDED", "user.day.tool_calls")
+
+
+async def test_seconds_of_a_day_go_on_while_a_tool_runs_and_not_between_turns(database_url: str) -> None:
+    async with replica(database_url, day=DayBudget(seconds=100)) as here:
+        session = await here.new_session()
+        for turn in range(2):
+            here.model.then(Answer(calls=(READ,)))
+            await here.say(session)
+            await until(session, "tool_call_dispatched", turn + 1)
+            here.clock.ahead += 40
+            await here.result(session, [*(await session.load()).calls][-1])
+            finished = (await until(session, "turn_finished", turn + 1)).turn_finished
+            here.clock.ahead += 1000
+        assert (finished.error.reason, finished.error.metadata["budget"]) == (
+            "TURN_BUDGET_EXCEEDED",
+            "user.day.seconds",
+        )
+        assert len(here.model.requests) == 3
+
+
 async def test_a_step_whose_answers_break_off_is_taken_again_after_a_pause(here: Replica, session: Session) -> None:
     here.model.then(Answer("Hel", error=ModelBrokeOff("cut")), Answer("Hello"))
     await here.say(session)

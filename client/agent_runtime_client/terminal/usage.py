@@ -14,7 +14,7 @@ from agent_runtime_client.terminal.failures import CommandFailed, Exit
 from agent_runtime_client.terminal.printer import stdout_console
 from agent_runtime_client.terminal.text import shorten
 
-_COLUMNS = ("DAY", "WHO", "MODEL CALLS", "INPUT", "CACHED", "OUTPUT", "COST")
+_COLUMNS = ("DAY", "WHO", "MODEL CALLS", "INPUT", "CACHED", "OUTPUT", "COST", "TOOL CALLS", "SECONDS")
 _NAMES = 2  # of the columns; the others are numbers
 
 Row = tuple[str, str, v1.Usage]
@@ -32,7 +32,8 @@ def usage(
     """Tell what was spent on models, by day and by who gave the tasks: today, unless told otherwise.
 
     Operators and admins see everybody of their tenant, others themselves. On a terminal as a table with the total, else
-    as one line a day and person: day, who, model calls, input tokens, those of them from a cache, output tokens, cost.
+    as one line a day and person: day, who, model calls, input tokens, those of them from a cache, output tokens, cost,
+    tool calls, and the seconds in which turns worked or waited for tools.
     """
     if session and (first or last):
         raise CommandFailed("--session tells all its days: leave out --from and --to", Exit.USAGE)
@@ -78,4 +79,5 @@ def _table(rows: list[tuple[str, ...]]) -> Table:
 
 def _cells(day: str, subject: str, spent: v1.Usage) -> tuple[str, ...]:
     counts = (spent.model_calls, spent.input_tokens, spent.cached_input_tokens, spent.output_tokens)
-    return (day, shorten(subject, 64), *map(str, counts), f"{spent.cost_micros / 1e6:.6f}")
+    work = (str(spent.tool_calls), f"{spent.worked_millis / 1000:.1f}")
+    return (day, shorten(subject, 64), *map(str, counts), f"{spent.cost_micros / 1e6:.6f}", *work)

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61gent_runtime/v1/common.proto\x12\x10\x61gent_runtime.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"Y\n\x05\x41\x63tor\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.agent_runtime.v1.ActorKind\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\"r\n\x04Part\x12\x12\n\nmedia_type\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12\x0e\n\x04json\x18\x04 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x05 \x01(\x0cH\x00\x12\r\n\x03uri\x18\x06 \x01(\tH\x00\x42\t\n\x07payload\"\x95\x01\n\x05Usage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x03\x12\x15\n\routput_tokens\x18\x02 \x01(\x03\x12\x1b\n\x13\x63\x61\x63hed_input_tokens\x18\x03 \x01(\x03\x12\x18\n\x10reasoning_tokens\x18\x04 \x01(\x03\x12\x13\n\x0bmodel_calls\x18\x05 \x01(\x05\x12\x13\n\x0b\x63ost_micros\x18\x06 \x01(\x03\"\x8c\x02\n\x05\x45rror\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x37\n\x08metadata\x18\x04 \x03(\x0b\x32%.agent_runtime.v1.Error.MetadataEntry\x12.\n\x0bretry_delay\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12:\n\x10\x66ield_violations\x18\x06 \x03(\x0b\x32 .agent_runtime.v1.FieldViolation\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"B\n\x0e\x46ieldViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0c\n\x04rule\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\"\xfa\x01\n\x08\x46rameAck\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\t\x12\x33\n\x07outcome\x18\x02 \x01(\x0e\x32\".agent_runtime.v1.FrameAck.Outcome\x12\x0b\n\x03seq\x18\x03 \x01(\x03\x12&\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x17.agent_runtime.v1.Error\x12\x0b\n\x03lsn\x18\x05 \x01(\t\"e\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_ACCEPTED\x10\x01\x12\x15\n\x11OUTCOME_DUPLICATE\x10\x02\x12\x14\n\x10OUTCOME_REJECTED\x10\x03\"b\n\tHeartbeat\x12\x10\n\x08head_seq\x18\x01 \x01(\x03\x12/\n\x0bserver_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nping_nonce\x18\x03 \x01(\x03\"\x1c\n\x08\x43\x61ughtUp\x12\x10\n\x08head_seq\x18\x01 \x01(\x03\"\x9e\x02\n\x06GoAway\x12/\n\x06reason\x18\x01 \x01(\x0e\x32\x1f.agent_runtime.v1.GoAway.Reason\x12,\n\ttime_left\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0freconnect_delay\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x80\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n\x0fREASON_DRAINING\x10\x01\x12\x12\n\x0eREASON_MAX_AGE\x10\x02\x12\x1f\n\x1bREASON_CREDENTIALS_EXPIRING\x10\x03\x12\x14\n\x10REASON_REBALANCE\x10\x04\"\x15\n\x04Ping\x12\r\n\x05nonce\x18\x01 \x01(\x03\"\xc9\x01\n\x0cStreamLimits\x12\x35\n\x12heartbeat_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x36\n\x13\x63lient_idle_timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0emax_stream_age\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fmax_frame_bytes\x18\x04 \x01(\x05*\x82\x01\n\tActorKind\x12\x1a\n\x16\x41\x43TOR_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41\x43TOR_KIND_USER\x10\x01\x12\x17\n\x13\x41\x43TOR_KIND_REVIEWER\x10\x02\x12\x14\n\x10\x41\x43TOR_KIND_AGENT\x10\x03\x12\x15\n\x11\x41\x43TOR_KIND_SYSTEM\x10\x04*\xc3\x0b\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\"\n\x1e\x45RROR_REASON_VALIDATION_FAILED\x10\x01\x12\x1f\n\x1b\x45RROR_REASON_HELLO_REQUIRED\x10\x02\x12\"\n\x1e\x45RROR_REASON_UNSUPPORTED_FRAME\x10\x03\x12-\n)ERROR_REASON_PROTOCOL_VERSION_UNSUPPORTED\x10\x04\x12 \n\x1c\x45RROR_REASON_FRAME_TOO_LARGE\x10\x05\x12$\n ERROR_REASON_CREDENTIALS_INVALID\x10\x06\x12\"\n\x1e\x45RROR_REASON_PERMISSION_DENIED\x10\x07\x12\"\n\x1e\x45RROR_REASON_SESSION_NOT_FOUND\x10\x08\x12\x1f\n\x1b\x45RROR_REASON_SESSION_CLOSED\x10\t\x12 \n\x1c\x45RROR_REASON_AGENT_NOT_FOUND\x10\n\x12\x1e\n\x1a\x45RROR_REASON_SEQ_COMPACTED\x10\x0b\x12!\n\x1d\x45RROR_REASON_SEQ_AHEAD_OF_LOG\x10\x0c\x12%\n!ERROR_REASON_RESUME_TOKEN_INVALID\x10\r\x12&\n\"ERROR_REASON_ATTACHMENT_SUPERSEDED\x10\x0e\x12\x1d\n\x19\x45RROR_REASON_NOT_EXECUTOR\x10\x0f\x12!\n\x1d\x45RROR_REASON_TURN_IN_PROGRESS\x10\x10\x12\x1f\n\x1b\x45RROR_REASON_TURN_NOT_FOUND\x10\x11\x12&\n\"ERROR_REASON_TURN_ALREADY_FINISHED\x10\x12\x12$\n ERROR_REASON_TOOL_CALL_NOT_FOUND\x10\x13\x12)\n%ERROR_REASON_TOOL_CALL_NOT_DISPATCHED\x10\x14\x12%\n!ERROR_REASON_TOOL_RESULT_CONFLICT\x10\x15\x12\'\n#ERROR_REASON_TOOL_ARGUMENTS_INVALID\x10\x16\x12#\n\x1f\x45RROR_REASON_APPROVAL_NOT_FOUND\x10\x17\x12*\n&ERROR_REASON_APPROVAL_ALREADY_RESOLVED\x10\x18\x12\x1f\n\x1b\x45RROR_REASON_APPROVAL_STALE\x10\x19\x12(\n$ERROR_REASON_SELF_APPROVAL_FORBIDDEN\x10\x1a\x12!\n\x1d\x45RROR_REASON_APPROVAL_CLAIMED\x10\x1b\x12\'\n#ERROR_REASON_IDEMPOTENCY_KEY_REUSED\x10\x1c\x12\x1f\n\x1b\x45RROR_REASON_QUOTA_EXCEEDED\x10\x1d\x12!\n\x1d\x45RROR_REASON_TOO_MANY_STREAMS\x10\x1e\x12 \n\x1c\x45RROR_REASON_SERVER_DRAINING\x10\x1f\x12$\n ERROR_REASON_CLIENT_IDLE_TIMEOUT\x10 \x12\'\n#ERROR_REASON_DEPENDENCY_UNAVAILABLE\x10!\x12\"\n\x1e\x45RROR_REASON_MODEL_UNAVAILABLE\x10\"\x12\x1f\n\x1b\x45RROR_REASON_MODEL_REJECTED\x10#\x12\x1d\n\x19\x45RROR_REASON_TURN_TIMEOUT\x10$\x12%\n!ERROR_REASON_TURN_BUDGET_EXCEEDED\x10%\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10&\x12*\n&ERROR_REASON_TOOL_CALL_ALREADY_STARTED\x10\'b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61gent_runtime/v1/common.proto\x12\x10\x61gent_runtime.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"Y\n\x05\x41\x63tor\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.agent_runtime.v1.ActorKind\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\"r\n\x04Part\x12\x12\n\nmedia_type\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12\x0e\n\x04json\x18\x04 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x05 \x01(\x0cH\x00\x12\r\n\x03uri\x18\x06 \x01(\tH\x00\x42\t\n\x07payload\"\xc0\x01\n\x05Usage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x03\x12\x15\n\routput_tokens\x18\x02 \x01(\x03\x12\x1b\n\x13\x63\x61\x63hed_input_tokens\x18\x03 \x01(\x03\x12\x18\n\x10reasoning_tokens\x18\x04 \x01(\x03\x12\x13\n\x0bmodel_calls\x18\x05 \x01(\x05\x12\x13\n\x0b\x63ost_micros\x18\x06 \x01(\x03\x12\x12\n\ntool_calls\x18\x07 \x01(\x05\x12\x15\n\rworked_millis\x18\x08 \x01(\x03\"\x8c\x02\n\x05\x45rror\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x37\n\x08metadata\x18\x04 \x03(\x0b\x32%.agent_runtime.v1.Error.MetadataEntry\x12.\n\x0bretry_delay\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12:\n\x10\x66ield_violations\x18\x06 \x03(\x0b\x32 .agent_runtime.v1.FieldViolation\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"B\n\x0e\x46ieldViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0c\n\x04rule\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\"\xfa\x01\n\x08\x46rameAck\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\t\x12\x33\n\x07outcome\x18\x02 \x01(\x0e\x32\".agent_runtime.v1.FrameAck.Outcome\x12\x0b\n\x03seq\x18\x03 \x01(\x03\x12&\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x17.agent_runtime.v1.Error\x12\x0b\n\x03lsn\x18\x05 \x01(\t\"e\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_ACCEPTED\x10\x01\x12\x15\n\x11OUTCOME_DUPLICATE\x10\x02\x12\x14\n\x10OUTCOME_REJECTED\x10\x03\"b\n\tHeartbeat\x12\x10\n\x08head_seq\x18\x01 \x01(\x03\x12/\n\x0bserver_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nping_nonce\x18\x03 \x01(\x03\"\x1c\n\x08\x43\x61ughtUp\x12\x10\n\x08head_seq\x18\x01 \x01(\x03\"\x9e\x02\n\x06GoAway\x12/\n\x06reason\x18\x01 \x01(\x0e\x32\x1f.agent_runtime.v1.GoAway.Reason\x12,\n\ttime_left\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0freconnect_delay\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x80\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n\x0fREASON_DRAINING\x10\x01\x12\x12\n\x0eREASON_MAX_AGE\x10\x02\x12\x1f\n\x1bREASON_CREDENTIALS_EXPIRING\x10\x03\x12\x14\n\x10REASON_REBALANCE\x10\x04\"\x15\n\x04Ping\x12\r\n\x05nonce\x18\x01 \x01(\x03\"\xc9\x01\n\x0cStreamLimits\x12\x35\n\x12heartbeat_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x36\n\x13\x63lient_idle_timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0emax_stream_age\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fmax_frame_bytes\x18\x04 \x01(\x05*\x82\x01\n\tActorKind\x12\x1a\n\x16\x41\x43TOR_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41\x43TOR_KIND_USER\x10\x01\x12\x17\n\x13\x41\x43TOR_KIND_REVIEWER\x10\x02\x12\x14\n\x10\x41\x43TOR_KIND_AGENT\x10\x03\x12\x15\n\x11\x41\x43TOR_KIND_SYSTEM\x10\x04*\xc3\x0b\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\"\n\x1e\x45RROR_REASON_VALIDATION_FAILED\x10\x01\x12\x1f\n\x1b\x45RROR_REASON_HELLO_REQUIRED\x10\x02\x12\"\n\x1e\x45RROR_REASON_UNSUPPORTED_FRAME\x10\x03\x12-\n)ERROR_REASON_PROTOCOL_VERSION_UNSUPPORTED\x10\x04\x12 \n\x1c\x45RROR_REASON_FRAME_TOO_LARGE\x10\x05\x12$\n ERROR_REASON_CREDENTIALS_INVALID\x10\x06\x12\"\n\x1e\x45RROR_REASON_PERMISSION_DENIED\x10\x07\x12\"\n\x1e\x45RROR_REASON_SESSION_NOT_FOUND\x10\x08\x12\x1f\n\x1b\x45RROR_REASON_SESSION_CLOSED\x10\t\x12 \n\x1c\x45RROR_REASON_AGENT_NOT_FOUND\x10\n\x12\x1e\n\x1a\x45RROR_REASON_SEQ_COMPACTED\x10\x0b\x12!\n\x1d\x45RROR_REASON_SEQ_AHEAD_OF_LOG\x10\x0c\x12%\n!ERROR_REASON_RESUME_TOKEN_INVALID\x10\r\x12&\n\"ERROR_REASON_ATTACHMENT_SUPERSEDED\x10\x0e\x12\x1d\n\x19\x45RROR_REASON_NOT_EXECUTOR\x10\x0f\x12!\n\x1d\x45RROR_REASON_TURN_IN_PROGRESS\x10\x10\x12\x1f\n\x1b\x45RROR_REASON_TURN_NOT_FOUND\x10\x11\x12&\n\"ERROR_REASON_TURN_ALREADY_FINISHED\x10\x12\x12$\n ERROR_REASON_TOOL_CALL_NOT_FOUND\x10\x13\x12)\n%ERROR_REASON_TOOL_CALL_NOT_DISPATCHED\x10\x14\x12%\n!ERROR_REASON_TOOL_RESULT_CONFLICT\x10\x15\x12\'\n#ERROR_REASON_TOOL_ARGUMENTS_INVALID\x10\x16\x12#\n\x1f\x45RROR_REASON_APPROVAL_NOT_FOUND\x10\x17\x12*\n&ERROR_REASON_APPROVAL_ALREADY_RESOLVED\x10\x18\x12\x1f\n\x1b\x45RROR_REASON_APPROVAL_STALE\x10\x19\x12(\n$ERROR_REASON_SELF_APPROVAL_FORBIDDEN\x10\x1a\x12!\n\x1d\x45RROR_REASON_APPROVAL_CLAIMED\x10\x1b\x12\'\n#ERROR_REASON_IDEMPOTENCY_KEY_REUSED\x10\x1c\x12\x1f\n\x1b\x45RROR_REASON_QUOTA_EXCEEDED\x10\x1d\x12!\n\x1d\x45RROR_REASON_TOO_MANY_STREAMS\x10\x1e\x12 \n\x1c\x45RROR_REASON_SERVER_DRAINING\x10\x1f\x12$\n ERROR_REASON_CLIENT_IDLE_TIMEOUT\x10 \x12\'\n#ERROR_REASON_DEPENDENCY_UNAVAILABLE\x10!\x12\"\n\x1e\x45RROR_REASON_MODEL_UNAVAILABLE\x10\"\x12\x1f\n\x1b\x45RROR_REASON_MODEL_REJECTED\x10#\x12\x1d\n\x19\x45RROR_REASON_TURN_TIMEOUT\x10$\x12%\n!ERROR_REASON_TURN_BUDGET_EXCEEDED\x10%\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10&\x12*\n&ERROR_REASON_TOOL_CALL_ALREADY_STARTED\x10\'b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,36 +35,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ERROR_METADATAENTRY']._loaded_options = None
   _globals['_ERROR_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_ACTORKIND']._serialized_start=1714
-  _globals['_ACTORKIND']._serialized_end=1844
-  _globals['_ERRORREASON']._serialized_start=1847
-  _globals['_ERRORREASON']._serialized_end=3322
+  _globals['_ACTORKIND']._serialized_start=1757
+  _globals['_ACTORKIND']._serialized_end=1887
+  _globals['_ERRORREASON']._serialized_start=1890
+  _globals['_ERRORREASON']._serialized_end=3365
   _globals['_ACTOR']._serialized_start=116
   _globals['_ACTOR']._serialized_end=205
   _globals['_PART']._serialized_start=207
   _globals['_PART']._serialized_end=321
   _globals['_USAGE']._serialized_start=324
-  _globals['_USAGE']._serialized_end=473
-  _globals['_ERROR']._serialized_start=476
-  _globals['_ERROR']._serialized_end=744
-  _globals['_ERROR_METADATAENTRY']._serialized_start=697
-  _globals['_ERROR_METADATAENTRY']._serialized_end=744
-  _globals['_FIELDVIOLATION']._serialized_start=746
-  _globals['_FIELDVIOLATION']._serialized_end=812
-  _globals['_FRAMEACK']._serialized_start=815
-  _globals['_FRAMEACK']._serialized_end=1065
-  _globals['_FRAMEACK_OUTCOME']._serialized_start=964
-  _globals['_FRAMEACK_OUTCOME']._serialized_end=1065
-  _globals['_HEARTBEAT']._serialized_start=1067
-  _globals['_HEARTBEAT']._serialized_end=1165
-  _globals['_CAUGHTUP']._serialized_start=1167
-  _globals['_CAUGHTUP']._serialized_end=1195
-  _globals['_GOAWAY']._serialized_start=1198
-  _globals['_GOAWAY']._serialized_end=1484
-  _globals['_GOAWAY_REASON']._serialized_start=1356
-  _globals['_GOAWAY_REASON']._serialized_end=1484
-  _globals['_PING']._serialized_start=1486
-  _globals['_PING']._serialized_end=1507
-  _globals['_STREAMLIMITS']._serialized_start=1510
-  _globals['_STREAMLIMITS']._serialized_end=1711
+  _globals['_USAGE']._serialized_end=516
+  _globals['_ERROR']._serialized_start=519
+  _globals['_ERROR']._serialized_end=787
+  _globals['_ERROR_METADATAENTRY']._serialized_start=740
+  _globals['_ERROR_METADATAENTRY']._serialized_end=787
+  _globals['_FIELDVIOLATION']._serialized_start=789
+  _globals['_FIELDVIOLATION']._serialized_end=855
+  _globals['_FRAMEACK']._serialized_start=858
+  _globals['_FRAMEACK']._serialized_end=1108
+  _globals['_FRAMEACK_OUTCOME']._serialized_start=1007
+  _globals['_FRAMEACK_OUTCOME']._serialized_end=1108
+  _globals['_HEARTBEAT']._serialized_start=1110
+  _globals['_HEARTBEAT']._serialized_end=1208
+  _globals['_CAUGHTUP']._serialized_start=1210
+  _globals['_CAUGHTUP']._serialized_end=1238
+  _globals['_GOAWAY']._serialized_start=1241
+  _globals['_GOAWAY']._serialized_end=1527
+  _globals['_GOAWAY_REASON']._serialized_start=1399
+  _globals['_GOAWAY_REASON']._serialized_end=1527
+  _globals['_PING']._serialized_start=1529
+  _globals['_PING']._serialized_end=1550
+  _globals['_STREAMLIMITS']._serialized_start=1553
+  _globals['_STREAMLIMITS']._serialized_end=1754
 # @@protoc_insertion_point(module_scope)

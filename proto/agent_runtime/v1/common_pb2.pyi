@@ -325,6 +325,8 @@ class Usage(message.Message):
     REASONING_TOKENS_FIELD_NUMBER: builtins.int
     MODEL_CALLS_FIELD_NUMBER: builtins.int
     COST_MICROS_FIELD_NUMBER: builtins.int
+    TOOL_CALLS_FIELD_NUMBER: builtins.int
+    WORKED_MILLIS_FIELD_NUMBER: builtins.int
     input_tokens: builtins.int
     """Prompt tokens, including cached ones.
     Rules: gte 0.
@@ -349,6 +351,14 @@ class Usage(message.Message):
     """What it cost, in millionths of the currency of the operator's price table; 0 where no price is known.
     Rules: gte 0.
     """
+    tool_calls: builtins.int
+    """Tool calls that models asked for; told of sessions and days, not of single answers and turns.
+    Rules: gte 0.
+    """
+    worked_millis: builtins.int
+    """Milliseconds in which turns worked or waited for tools, not for humans and model endpoints; told likewise.
+    Rules: gte 0.
+    """
     def __init__(
         self,
         *,
@@ -358,10 +368,12 @@ class Usage(message.Message):
         reasoning_tokens: builtins.int = ...,
         model_calls: builtins.int = ...,
         cost_micros: builtins.int = ...,
+        tool_calls: builtins.int = ...,
+        worked_millis: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["cached_input_tokens", b"cached_input_tokens", "cost_micros", b"cost_micros", "input_tokens", b"input_tokens", "model_calls", b"model_calls", "output_tokens", b"output_tokens", "reasoning_tokens", b"reasoning_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["cached_input_tokens", b"cached_input_tokens", "cost_micros", b"cost_micros", "input_tokens", b"input_tokens", "model_calls", b"model_calls", "output_tokens", b"output_tokens", "reasoning_tokens", b"reasoning_tokens", "tool_calls", b"tool_calls", "worked_millis", b"worked_millis"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

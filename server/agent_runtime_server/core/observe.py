@@ -59,6 +59,10 @@ class ModelObserver(Protocol):
         """An answer was read, and this is what it took."""
         ...
 
+    def turns_worked(self, tenant: str, usage: v1.Usage) -> None:
+        """Turns took so many more tool calls and so much more time."""
+        ...
+
     def model_replaced(self, model: str, by: str) -> None:
         """Another model is asked instead."""
         ...
@@ -101,6 +105,9 @@ class Nobody:
         """Ignore it."""
 
     def tokens_used(self, model: str, usage: v1.Usage, tenant: str) -> None:
+        """Ignore it."""
+
+    def turns_worked(self, tenant: str, usage: v1.Usage) -> None:
         """Ignore it."""
 
     def model_replaced(self, model: str, by: str) -> None:

@@ -90,9 +90,15 @@ class Settings(BaseSettings):
     user_day_tokens: int = Field(0, ge=0, description="most tokens of a user in a day (UTC)")
     user_day_cost: float = Field(0, ge=0, description="most a user may cost in a day")
     user_day_steps: int = Field(0, ge=0, description="most model calls of a user in a day")
+    user_day_tool_calls: int = Field(0, ge=0, description="most tool calls of a user in a day")
+    user_day_seconds: int = Field(0, ge=0, description="longest time of a user's turns in a day, as of turn_seconds")
     tenant_day_tokens: int = Field(0, ge=0, description="most tokens of a tenant in a day")
     tenant_day_cost: float = Field(0, ge=0, description="most a tenant may cost in a day")
     tenant_day_steps: int = Field(0, ge=0, description="most model calls of a tenant in a day")
+    tenant_day_tool_calls: int = Field(0, ge=0, description="most tool calls of a tenant in a day")
+    tenant_day_seconds: int = Field(
+        0, ge=0, description="longest time of a tenant's turns in a day, as of turn_seconds"
+    )
     budget_ask_percent: int = Field(
         0,
         ge=0,

@@ -15,6 +15,8 @@ from agent_runtime_server.engine.state import State, Turn
 from agent_runtime_server.engine.turn import EXTEND, STOP
 
 STEPS: Final = "turn.steps"
+NO_CALLS_TODAY: Final = "had all tool calls of today"
+"""Ends what is said of calls that are more than a day allows."""
 
 
 @dataclass(frozen=True, slots=True)

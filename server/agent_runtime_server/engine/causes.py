@@ -12,6 +12,7 @@ from typing import Final
 from agent_runtime import v1
 from agent_runtime_server.core.errors import ModelUnavailable, ServiceError
 from agent_runtime_server.engine import frames, settle, steps
+from agent_runtime_server.engine.budget import NO_CALLS_TODAY
 from agent_runtime_server.engine.draft import Draft
 from agent_runtime_server.engine.state import State
 from agent_runtime_server.engine.turn import Route, TakeStep, next_effect
@@ -251,10 +252,11 @@ def _assistant_message(state: State, window: Window) -> Cause | None:
         return None
     calls = [*_proposed(window)]
     refusals = _refusals(window)
-    unread = {
-        index: refusals[call.call_id]
+    refused = {
+        index: why
         for index, call in enumerate(calls)
-        if call.arguments_json == "{}" and refusals.get(call.call_id, "").startswith(_UNREAD)
+        if (why := refusals.get(call.call_id, "")).endswith(NO_CALLS_TODAY)
+        or (call.arguments_json == "{}" and why.startswith(_UNREAD))
     }
     offered = catalogue.offered(state.tools)
     requested = tuple(
@@ -265,7 +267,7 @@ def _assistant_message(state: State, window: Window) -> Cause | None:
     ids = _StepIds(message.message_id, [call.call_id for call in calls])
 
     def decide(draft: Draft) -> None:
-        steps.answered(draft, draft.agents.get(message.agent_id), ids, answer, unread=unread)
+        steps.answered(draft, draft.agents.get(message.agent_id), ids, answer, refused=refused)
 
     return Cause("the model answers", decide)
 

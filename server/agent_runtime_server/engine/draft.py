@@ -17,6 +17,7 @@ from agent_runtime_server.engine.state import (
     Turn,
 )
 from agent_runtime_server.engine.turn import Effect, apply, next_effect
+from agent_runtime_server.engine.work import Work, done
 
 SYSTEM: Final = v1.Actor(kind=v1.ACTOR_KIND_SYSTEM, subject="agent-runtime")
 """The runtime itself: timers, recovery, policy."""
@@ -39,9 +40,11 @@ class Draft:
     events: list[v1.SessionEvent] = field(default_factory=list)
     frame_seq: int = 0
     effect_before: Effect | None = field(init=False)  # what a runner may be doing meanwhile
+    work_before: Work = field(init=False)
 
     def __post_init__(self) -> None:
         self.effect_before = next_effect(self.state)
+        self.work_before = done(self.state)
         self.reach(self.state.last_nanos)
 
     def add(self, event: v1.SessionEvent, *, turn_id: str = "", actor: v1.Actor = SYSTEM, frame_id: str = "") -> None:

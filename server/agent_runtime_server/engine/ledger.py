@@ -1,11 +1,13 @@
 """What users and tenants spend in a day: set aside before a model is asked, counted when it has answered.
 
+What their turns take beside models, tool calls and time, is counted with each commit.
+
 Postgres has the totals. A replica adds what it counts about once a second and then knows those of its own spenders
 anew, so that what the others spend meanwhile is the most by which a day's limit can be passed.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -15,7 +17,7 @@ import structlog
 
 from agent_runtime import v1
 from agent_runtime_server.core.errors import CallerError, StoreUnavailable
-from agent_runtime_server.engine.budget import tokens_of
+from agent_runtime_server.engine.budget import NO_CALLS_TODAY, tokens_of
 from agent_runtime_server.engine.turn import add_usage
 from agent_runtime_server.stores.shared import Spender, UsageStore
 
@@ -31,6 +33,8 @@ class DayBudget:
     tokens: int = 0
     cost_micros: int = 0
     steps: int = 0
+    tool_calls: int = 0
+    seconds: int = 0
 
 
 @dataclass(slots=True)
@@ -81,20 +85,32 @@ class Ledger:
                     self._held.pop(one, None)
 
     def count(self, spender: Spender, usage: v1.Usage) -> None:
-        """Count what an answer took."""
+        """Count what an answer took, or a commit has added."""
         add_usage(self._counted.setdefault((spender, self.today()), v1.Usage()), usage)
+
+    def beyond(self, spender: Spender, calls: int) -> Mapping[int, str]:
+        """Return which of an answer's calls, by their index, are more than the tool calls of today, and why."""
+        refused: dict[int, str] = {}
+        for one, budget in ((spender, self.per_user), (Spender(spender.tenant, ""), self.per_tenant)):
+            if budget.tool_calls:
+                left = max(0, budget.tool_calls - self._used(one).tool_calls)
+                why = f"the {_kind(one)} {NO_CALLS_TODAY}"
+                refused |= dict.fromkeys(range(left, calls), why)
+        return refused
 
     def _check(self, spender: Spender, budget: DayBudget, expected: v1.Usage) -> None:
         if budget == DayBudget():
             return
         used = self._used(spender)
         for name, limit, spent, needed in (
-            ("tokens", budget.tokens, tokens_of(used), tokens_of(expected)),
-            ("cost", budget.cost_micros, used.cost_micros, expected.cost_micros),
-            ("steps", budget.steps, used.model_calls, expected.model_calls),
+            ("tokens", budget.tokens, tokens_of(used), max(1, tokens_of(expected))),
+            ("cost", budget.cost_micros, used.cost_micros, max(1, expected.cost_micros)),
+            ("steps", budget.steps, used.model_calls, 1),
+            ("tool_calls", budget.tool_calls, used.tool_calls, 0),
+            ("seconds", budget.seconds, used.worked_millis // 1000, max(1, expected.worked_millis // 1000)),
         ):
-            if limit and spent + max(1, needed) > limit:
-                raise _exceeded(f"{'user' if spender.subject else 'tenant'}.day.{name}", limit, spent)
+            if limit and spent + needed > limit:
+                raise _exceeded(_kind(spender), name, limit, spent)
 
     def _used(self, spender: Spender) -> v1.Usage:
         """Return what was spent today and what is set aside."""
@@ -161,8 +177,13 @@ def _one_call(expected: v1.Usage) -> v1.Usage:
     return one
 
 
-def _exceeded(name: str, limit: int, used: int) -> CallerError:
-    whose = "the user's" if name.startswith("user") else "the tenant's"
-    message = f"{whose} budget of today is used up or set aside for calls under way; it begins anew at midnight UTC"
-    metadata = {"budget": name, "limit": str(limit), "used": str(used)}
+def _kind(spender: Spender) -> str:
+    return "user" if spender.subject else "tenant"
+
+
+def _exceeded(kind: str, name: str, limit: int, used: int) -> CallerError:
+    message = (
+        f"the {kind}'s budget of today is used up or set aside for calls under way; it begins anew at midnight UTC"
+    )
+    metadata = {"budget": f"{kind}.day.{name}", "limit": str(limit), "used": str(used)}
     return CallerError(v1.ERROR_REASON_TURN_BUDGET_EXCEEDED, message, metadata=metadata)

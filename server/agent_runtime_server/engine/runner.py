@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import TypeVar
@@ -22,8 +22,10 @@ from agent_runtime_server.engine.turn import (
     Effect,
     Route,
     TakeStep,
+    add_usage,
     next_effect,
 )
+from agent_runtime_server.engine.work import usual
 from agent_runtime_server.stores.shared import Spender
 
 _log = structlog.get_logger(__name__)
@@ -152,7 +154,8 @@ class Runner:
         answer = await asking.answer()
         model = answer.model or asking.agent.model or self._performer.services.limits.model
         await self._account(state, model, answer.usage)
-        return lambda draft: steps.answered(draft, asking.agent, asking.writing, answer)
+        refused = self._beyond(state, len(answer.calls))
+        return lambda draft: steps.answered(draft, asking.agent, asking.writing, answer, refused=refused)
 
     async def _pause(self, state: State, effect: TakeStep) -> None:
         """Wait before a step whose answers broke off is taken once more."""
@@ -172,6 +175,13 @@ class Runner:
         if self._performer.ledger is not None:
             self._performer.ledger.count(Spender(self._session.tenant, state.turn.subject), usage)
 
+    def _beyond(self, state: State, calls: int) -> Mapping[int, str]:
+        """Return which of an answer's calls the day does not allow, and why."""
+        ledger, turn = self._performer.ledger, state.turn
+        if ledger is None or turn is None:
+            return {}
+        return ledger.beyond(Spender(self._session.tenant, turn.subject), calls)
+
     async def _set_aside(self, state: State) -> AbstractContextManager[None]:
         """Return a block during which as much is set aside for a call as the turn's last one took."""
         ledger, turn = self._performer.ledger, state.turn
@@ -179,7 +189,9 @@ class Runner:
             return nullcontext()
         spender = Spender(self._session.tenant, turn.subject)
         await self._persist(lambda: ledger.look(spender))
-        return ledger.call(spender, turn.last_usage)
+        expected = v1.Usage(worked_millis=usual(state))
+        add_usage(expected, turn.last_usage)
+        return ledger.call(spender, expected)
 
     async def _commit(self, apply: Apply) -> None:
         """Commit under the lease; wait for Postgres as long as it takes, for the work is done.

@@ -44,6 +44,7 @@ from agent_runtime_server.stores.base import (
     Snapshot,
     StoredEvent,
 )
+from agent_runtime_server.stores.shared import Spender
 
 if TYPE_CHECKING:
     from agent_runtime_server.engine.asking import Asking
@@ -54,6 +55,10 @@ _PAGE = 500
 
 T = TypeVar("T")
 Decide = Callable[[Draft], None]
+
+
+def _unaccounted(_spender: Spender, _usage: v1.Usage) -> None:
+    """Let nobody account for work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,7 @@ class Services:
     clock: Clock
     new_id: IdFactory
     committed: Callable[[Sequence[StoredEvent]], None]  # told of every commit of this replica
+    worked: Callable[[Spender, v1.Usage], None] = _unaccounted  # and of what it has added to somebody's work
     bus: Bus = field(default_factory=Alone)
     leaving: asyncio.Event = field(default_factory=asyncio.Event)  # set when this replica takes on no more steps
 
@@ -372,6 +378,8 @@ class Session:
         self._grew(self._unsaved + len(append.events))
         self._publish(state, append.events)
         self._services.committed(append.events)
+        if (more := draft.work_before.until(state)) is not None:
+            self._services.worked(Spender(self.tenant, draft.work_before.subject), more)
         self.audience.relay.grew(state.head_seq)
         if append.runnable and self.lease_epoch is not None:
             self._on_runnable(self)

@@ -97,11 +97,12 @@ def failed(draft: Draft, error: ServiceError) -> None:
 
 
 def answered(
-    draft: Draft, agent: Agent, ids: StepIds, answer: ModelAnswer, *, unread: Mapping[int, str] = _NONE
+    draft: Draft, agent: Agent, ids: StepIds, answer: ModelAnswer, *, refused: Mapping[int, str] = _NONE
 ) -> None:
     """Record a model's answer, its calls, and what becomes of each; one without calls ends the turn.
 
-    `unread` says of calls, by their index, why their arguments could not be read; a log keeps no such arguments.
+    `refused` says of calls, by their index, why they are not run for what this session does not know: the day's
+    budget, or, in a recording, arguments that could not be read, for a log keeps no such arguments.
     """
     turn_id = draft.turn.turn_id
     actor = agent_actor(agent.agent_id)
@@ -118,7 +119,7 @@ def answered(
         if not draft.turn.steering:  # else the next step hears what the user said meanwhile
             draft.finish(v1.TURN_STATE_COMPLETED)
         return
-    proposals = _proposals(draft, agent, step_id, ids, answer.calls, unread)
+    proposals = _proposals(draft, agent, step_id, ids, answer.calls, refused)
     for proposal in proposals:
         event = v1.SessionEvent(tool_call_proposed=v1.ToolCallProposed(tool_call=proposal.call))
         draft.add(event, turn_id=turn_id, actor=actor)
@@ -132,12 +133,12 @@ def _proposals(
     step_id: str,
     ids: StepIds,
     requested: tuple[RequestedCall, ...],
-    unread: Mapping[int, str],
+    refused: Mapping[int, str],
 ) -> list[_Proposal]:
     offered = offered_to(agent, draft.state.tools)
     proposals = []
     for index, call in enumerate(requested):
-        refusal = _one_too_many(draft, index) or unread.get(index, "")
+        refusal = _one_too_many(draft, index) or refused.get(index, "")
         blank = v1.ToolCall(call_id=ids.call_id(index), step_id=step_id, tool_name=_tool_name(call.name))
         proposals.append(_propose(agent, offered, blank, call, refusal))
     wanted = [(proposal.call, proposal.arguments) for proposal in proposals if not proposal.refusal]

@@ -15,6 +15,8 @@ def summary(state: State) -> v1.Session:
         executor_client_id=state.executor,
         usage=state.usage,
     )
+    session.usage.tool_calls = state.tool_calls
+    session.usage.worked_millis = state.worked_nanos // 1_000_000
     turn = state.turn
     if state.closed:
         session.state = v1.SESSION_STATE_CLOSED

@@ -57,6 +57,15 @@ class ModelMetrics:
         self._tenant_cost = Counter(
             f"{ours}tenant_llm_cost", "Cost of answers, by the price table.", ["tenant"], registry=registry
         )
+        self._tenant_tool_calls = Counter(
+            f"{ours}tenant_tool_calls", "Tool calls that models asked for.", ["tenant"], registry=registry
+        )
+        self._tenant_seconds = Counter(
+            f"{ours}tenant_turn_seconds",
+            "Time in which turns worked or waited for tools.",
+            ["tenant"],
+            registry=registry,
+        )
         self._models, self._tenants = Names(_MOST_MODELS), Names(_MOST_TENANTS)
         self._fallbacks = Counter(
             f"{ours}llm_fallbacks", "Steps for which another model was asked.", ["model", "by"], registry=registry
@@ -94,6 +103,13 @@ class ModelMetrics:
         if usage.cost_micros:
             self._cost.labels(model).inc(usage.cost_micros / 1e6)
             self._tenant_cost.labels(tenant).inc(usage.cost_micros / 1e6)
+
+    def turns_worked(self, tenant: str, usage: v1.Usage) -> None:
+        """Count what turns took beside models."""
+        tenant = self._tenants.known(tenant)
+        if usage.tool_calls:
+            self._tenant_tool_calls.labels(tenant).inc(usage.tool_calls)
+        self._tenant_seconds.labels(tenant).inc(usage.worked_millis / 1000)
 
     def model_replaced(self, model: str, by: str) -> None:
         """Count that another model is asked instead."""

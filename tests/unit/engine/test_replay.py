@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from agent_runtime import v1
 from agent_runtime_server.engine import settle, steps
+from agent_runtime_server.engine.budget import NO_CALLS_TODAY
 from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.reasons import why
 from agent_runtime_server.engine.replay import Difference, Replay
@@ -154,6 +155,14 @@ def test_what_a_model_wrote_that_no_log_keeps_is_not_missed() -> None:
     world = World()
     world.say()
     world.answer(("read_file", "{"), ("read file", {"path": "a.py"}), ("read_file", "[]"))
+    assert differences(world, world.log) == []
+
+
+def test_what_a_day_did_not_allow_is_taken_from_the_recording() -> None:
+    world = World()
+    world.say()
+    run(world, world.answer(READ, WRITE, READ, refused=dict.fromkeys((1, 2), f"the tenant {NO_CALLS_TODAY}")))
+    world.answer(text="done")
     assert differences(world, world.log) == []
 
 

@@ -11,6 +11,7 @@ from agent_runtime_server.agents.registry import Registry
 from agent_runtime_server.agents.routing import Route as Choice
 from agent_runtime_server.core.errors import ModelUnavailable
 from agent_runtime_server.engine import frames, steps
+from agent_runtime_server.engine.budget import NO_CALLS_TODAY
 from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.turn import TakeStep, next_effect
 from agent_runtime_server.llm.base import ModelAnswer
@@ -165,6 +166,13 @@ class TestCallsThatCannotBe:
         events = world.answer(read("a"), read("b"), read("c"), ("read_file", "{"))
         assert len(world.dispatched(events)) == 2
         assert [result.error_message for result in results(events)] == ["an answer may have 2 calls"] * 2
+
+    def test_calls_that_a_day_does_not_allow_fail_and_the_others_run(self) -> None:
+        why = f"the user {NO_CALLS_TODAY}"
+        world = spoken_to()
+        events = world.answer(read("a"), read("b"), write("c"), refused={1: why, 2: why})
+        assert len(world.dispatched(events)) == 1
+        assert [(result.status, result.error_message) for result in results(events)] == [(FAILED, why)] * 2
 
     def test_a_model_step_that_fails_ends_the_turn_with_the_reason(self) -> None:
         world = spoken_to()

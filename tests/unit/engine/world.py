@@ -2,8 +2,9 @@
 
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from agent_runtime import v1
 from agent_runtime_server.agents.registry import builtin
@@ -12,7 +13,7 @@ from agent_runtime_server.engine import frames, settle, steps
 from agent_runtime_server.engine.draft import Draft
 from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.state import State
-from agent_runtime_server.engine.turn import TakeStep, apply, next_effect
+from agent_runtime_server.engine.turn import TakeStep, add_usage, apply, next_effect
 from agent_runtime_server.llm.base import ModelAnswer, RequestedCall
 from agent_runtime_server.tools import catalogue
 
@@ -47,6 +48,7 @@ class World:
         self.nanos = SECOND
         self.usage = v1.Usage(input_tokens=10, output_tokens=1, model_calls=1)  # of an answer
         self.log: list[v1.SessionEvent] = []
+        self.worked = v1.Usage()  # as its commits were told to have added
         self.state = State("s1")
         self._numbers = itertools.count(1)
         created = v1.SessionCreated(agent_id=agent_id)
@@ -69,6 +71,7 @@ class World:
             assert not draft.events, "what refuses does so before it adds anything"
             raise
         self.log += draft.events
+        add_usage(self.worked, draft.work_before.until(self.state) or v1.Usage())
         return draft.events
 
     def crash(self) -> None:
@@ -88,7 +91,9 @@ class World:
         message = v1.UserMessage(parts=[v1.Part(text=text)], **fields)  # type: ignore[arg-type]
         return self.commit(lambda draft: frames.user_message(draft, self.sender(), message))
 
-    def answer(self, *calls: tuple[str, object], text: str = "") -> list[v1.SessionEvent]:
+    def answer(
+        self, *calls: tuple[str, object], text: str = "", refused: Mapping[int, str] = MappingProxyType({})
+    ) -> list[v1.SessionEvent]:
         """Let the model answer the step that is to be taken."""
         effect = next_effect(self.state)
         assert isinstance(effect, TakeStep)
@@ -97,7 +102,8 @@ class World:
         )
         answer = ModelAnswer(text, "", requested, self.usage, "stop", "m")
         agent = self.agents.get(self.state.agent_id)
-        return self.commit(lambda draft: steps.answered(draft, agent, StepIds(self.new_id), answer))
+        ids = StepIds(self.new_id)
+        return self.commit(lambda draft: steps.answered(draft, agent, ids, answer, refused=refused))
 
     def start(self, call_id: str) -> list[v1.SessionEvent]:
         started = v1.ToolCallStarted(call_id=call_id)

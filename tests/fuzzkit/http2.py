@@ -43,6 +43,21 @@ def attack(paths: Sequence[str], message: Callable[[], bytes], random: Random) -
 
 def request(path: bytes, *metadata: tuple[bytes, bytes], body: bytes = b"") -> bytes:
     """Return a whole connection with one call of a method, whose name and metadata may be any bytes."""
+    return hello() + _call(1, path, metadata, body, _END_STREAM)
+
+
+def hello() -> bytes:
+    """Return what every connection begins with."""
+    return PREFACE + _frame(_SETTINGS, 0, 0, b"")
+
+
+def calls(path: bytes, count: int) -> bytes:
+    """Return calls of a method, each with one empty frame and no end, from who has taken note of every limit."""
+    opened = (_call(1 + 2 * number, path, (), b"", 0) for number in range(count))
+    return _frame(_SETTINGS, _ACK, 0, b"") + b"".join(opened)
+
+
+def _call(stream: int, path: bytes, metadata: Sequence[tuple[bytes, bytes]], body: bytes, flags: int) -> bytes:
     pairs = (
         (b":method", b"POST"),
         (b":scheme", b"http"),
@@ -51,8 +66,8 @@ def request(path: bytes, *metadata: tuple[bytes, bytes], body: bytes = b"") -> b
         (b"te", b"trailers"),
     )
     block = b"".join(_literal(*pair) for pair in (*pairs, (b"content-type", b"application/grpc"), *metadata))
-    data = _frame(_DATA, _END_STREAM, 1, b"\0" + len(body).to_bytes(4, "big") + body)
-    return PREFACE + _frame(_SETTINGS, 0, 0, b"") + _frame(_HEADERS, _END_HEADERS, 1, block) + data
+    data = _frame(_DATA, flags, stream, b"\0" + len(body).to_bytes(4, "big") + body)
+    return _frame(_HEADERS, _END_HEADERS, stream, block) + data
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:

@@ -341,6 +341,7 @@ def _limits(settings: Settings) -> Limits:
         approval_action=settings.hitl_timeout_action.value,
         turn_seconds=settings.turn_seconds,
         turn_steps=settings.turn_steps,
+        turn_bytes=settings.turn_bytes,
         turn_handoffs=settings.turn_handoffs,
         park_seconds=settings.llm_park_seconds,
         budget=_budget(settings),

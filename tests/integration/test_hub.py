@@ -80,6 +80,18 @@ class TestSessions:
             assert [*here.hub._sessions][-1] == last.session_id
             assert here.hub.active_sessions == 0
 
+    async def test_what_they_hold_is_shown_while_an_answer_is_written(self, database_url: str) -> None:
+        async with replica(database_url) as here:
+            session = await here.new_session()
+            before = here.hub.kept_bytes
+            here.model.then(Answer("x" * 10_000, holds=True))
+            await here.say(session)
+            await here.model.held.wait()
+            assert here.hub.kept_bytes > before + 10_000
+            here.model.go.set()
+            await until(session, "turn_finished")
+            assert session.audience.kept_bytes < 2 * 10_000, "the answer's event is at hand, its deltas are gone"
+
     async def test_closed_ones_that_nobody_reads_are_let_go(self, database_url: str) -> None:
         async with replica(database_url, timing=Timing(sweep_seconds=0.01, heartbeat_seconds=0.01)) as here:
             closed, read, open_one = [await here.new_session() for _ in range(3)]

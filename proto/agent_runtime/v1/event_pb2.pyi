@@ -701,6 +701,7 @@ class TurnLimits(message.Message):
     APPROVAL_TIMEOUT_ACTION_FIELD_NUMBER: builtins.int
     PARK_TIMEOUT_FIELD_NUMBER: builtins.int
     BUDGET_FIELD_NUMBER: builtins.int
+    BYTES_FIELD_NUMBER: builtins.int
     steps: builtins.int
     """Most model steps."""
     handoffs: builtins.int
@@ -709,6 +710,10 @@ class TurnLimits(message.Message):
     """Most calls of one model answer."""
     approval_timeout_action: approval_pb2.ApprovalTimeoutAction.ValueType
     """What happens to an approval that nobody decides in time."""
+    bytes: builtins.int
+    """Most bytes of what is said, answered, called and returned in it; 0 is no limit. The content of results beyond is
+    cut, and a turn that holds more ends with TURN_BUDGET_EXCEEDED before its next model call.
+    """
     @builtins.property
     def turn_timeout(self) -> duration_pb2.Duration:
         """Longest turn; time spent waiting for humans and for model endpoints is not counted."""
@@ -751,10 +756,11 @@ class TurnLimits(message.Message):
         approval_timeout_action: approval_pb2.ApprovalTimeoutAction.ValueType = ...,
         park_timeout: duration_pb2.Duration | None = ...,
         budget: TurnBudget | None = ...,
+        bytes: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["approval_timeout", b"approval_timeout", "budget", b"budget", "call_slack", b"call_slack", "call_timeout", b"call_timeout", "cancel_grace", b"cancel_grace", "park_timeout", b"park_timeout", "turn_timeout", b"turn_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["approval_timeout", b"approval_timeout", "approval_timeout_action", b"approval_timeout_action", "budget", b"budget", "call_slack", b"call_slack", "call_timeout", b"call_timeout", "calls_per_step", b"calls_per_step", "cancel_grace", b"cancel_grace", "handoffs", b"handoffs", "park_timeout", b"park_timeout", "steps", b"steps", "turn_timeout", b"turn_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["approval_timeout", b"approval_timeout", "approval_timeout_action", b"approval_timeout_action", "budget", b"budget", "bytes", b"bytes", "call_slack", b"call_slack", "call_timeout", b"call_timeout", "calls_per_step", b"calls_per_step", "cancel_grace", b"cancel_grace", "handoffs", b"handoffs", "park_timeout", b"park_timeout", "steps", b"steps", "turn_timeout", b"turn_timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

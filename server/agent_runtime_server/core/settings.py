@@ -79,6 +79,9 @@ class Settings(BaseSettings):
     stream_window_ms: float = Field(20, ge=0, description="how long text gathers before it is sent")
     turn_seconds: float = Field(1800, gt=0, description="longest turn")
     turn_steps: int = Field(50, gt=0, description="most model calls of a turn")
+    turn_bytes: int = Field(
+        8 << 20, ge=1 << 20, description="most bytes of what is said, answered, called and returned in a turn"
+    )
     turn_tokens: int = Field(0, ge=0, description="most tokens of a turn; 0 is no limit, here and below")
     turn_cost: float = Field(0, ge=0, description="most a turn may cost, by llm_prices")
     turn_tool_calls: int = Field(0, ge=0, le=1_000_000, description="most tool calls of a turn")

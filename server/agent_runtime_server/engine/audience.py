@@ -54,8 +54,9 @@ class Audience:
 
     @property
     def kept_bytes(self) -> int:
-        """Size of the events that are held at hand, which is bounded."""
-        return self._recent.bytes
+        """Size of the events at hand, of the text being written, and of what readers have not taken yet: bounded."""
+        writing = self._writing.size if self._writing is not None else 0
+        return self._recent.bytes + writing + sum(feed.queued_bytes for feed in self.feeds)
 
     def at_rest(self) -> bool:
         """Tell whether nothing more is to come without a client frame."""

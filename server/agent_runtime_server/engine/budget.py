@@ -15,6 +15,7 @@ from agent_runtime_server.engine.state import State, Turn
 from agent_runtime_server.engine.turn import EXTEND, STOP
 
 STEPS: Final = "turn.steps"
+BYTES: Final = "turn.bytes"
 NO_CALLS_TODAY: Final = "had all tool calls of today"
 """Ends what is said of calls that are more than a day allows."""
 
@@ -51,6 +52,8 @@ def accounts(state: State, turn: Turn, limits: Limits) -> Iterator[Account]:
     """Yield the budgets that are limited."""
     budget, last = limits.budget, turn.last_usage
     yield Account(STEPS, limits.turn_steps, turn.steps, 1)
+    if limits.turn_bytes:
+        yield Account(BYTES, limits.turn_bytes, turn.bytes)
     tokens, cost = max(1, tokens_of(last)), max(1, last.cost_micros)
     all_tokens = tokens_of(state.usage) + tokens_of(turn.usage)
     all_calls = state.usage.model_calls + turn.usage.model_calls

@@ -40,6 +40,7 @@ class Writing:
         window_seconds: float,
     ) -> None:
         self.message_id = new_id("msg")
+        self.size = 0  # of the text so far
         self._step = step
         self._new_id = new_id
         self._show = show
@@ -59,6 +60,7 @@ class Writing:
         """Take what one read from the model brought."""
         for delta in deltas:
             self._text(delta).gathered.append(delta.text)
+            self.size += len(delta.text)
         if self._timer is None:
             self._flush_in(self._window)
 

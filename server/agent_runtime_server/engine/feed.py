@@ -132,6 +132,11 @@ class Feed:
         self._queue.clear()
         self._queued_bytes = 0
 
+    @property
+    def queued_bytes(self) -> int:
+        """Size of what waits for the reader, which is bounded."""
+        return self._queued_bytes
+
     def catch_up(self) -> None:
         """Read the log for what the session could not hand over."""
         self._fall_behind()

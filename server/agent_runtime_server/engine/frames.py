@@ -106,10 +106,15 @@ def tool_call_started(draft: Draft, sender: Sender, started: v1.ToolCallStarted)
 
 
 def tool_result(draft: Draft, sender: Sender, result: v1.ToolResult) -> None:
-    """Take the one result of a dispatched call."""
+    """Take the one result of a dispatched call; what the turn cannot hold is cut."""
     _dispatched(draft, sender, result.call_id)
     completed = v1.ToolCallCompleted(result=result, client_id=sender.client_id)
     completed.result.source = v1.ToolResult.SOURCE_CLIENT
+    size = completed.result.ByteSize()
+    if 0 < draft.limits.turn_bytes < draft.turn.bytes + size and result.content:
+        completed.result.ClearField("content")
+        completed.result.truncated = True
+        completed.result.original_size_bytes = result.original_size_bytes or size
     event = v1.SessionEvent(tool_call_completed=completed)
     draft.add(event, turn_id=draft.turn.turn_id, actor=sender.actor, frame_id=sender.frame_id)
 
@@ -182,6 +187,8 @@ def _edited(draft: Draft, call: Call, text: str) -> v1.ToolCall:
     problem = arguments.check(spec, text) if spec is not None else "the client declares this tool no longer"
     if spec is None or problem is not None:
         raise CallerError(v1.ERROR_REASON_TOOL_ARGUMENTS_INVALID, problem or "")
+    if 0 < draft.limits.turn_bytes < draft.turn.bytes + len(text.encode()):
+        raise CallerError(v1.ERROR_REASON_TOOL_ARGUMENTS_INVALID, "the turn holds too much for arguments of this size")
     assert call.approval is not None, "only a call that was asked for is edited"
     agent = draft.agents.get(call.approval.requester.subject)
     verdict = judge(agent, spec, arguments.parse(text), standard=catalogue.is_standard(spec.name))

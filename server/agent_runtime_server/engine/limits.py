@@ -43,6 +43,7 @@ class Limits:
     approval_action: TimeoutAction = "reject"
     turn_seconds: float = 1800
     turn_steps: int = 50
+    turn_bytes: int = 0  # of what is said, answered, called and returned in it; 0 is no limit
     turn_handoffs: int = 5
     calls_per_step: int = 128
     cancel_seconds: float = 10
@@ -64,6 +65,7 @@ class Limits:
             approval_timeout=duration(self.approval_seconds),
             approval_timeout_action=ACTIONS[self.approval_action],
             park_timeout=duration(self.park_seconds),
+            bytes=self.turn_bytes,
             budget=None if self.budget == Budget() else v1.TurnBudget(**asdict(self.budget)),
         )
 
@@ -79,6 +81,7 @@ def of_turn(started: v1.TurnStarted) -> Limits | None:
         approval_action=_NAMES.get(limits.approval_timeout_action, "reject"),
         turn_seconds=_seconds(limits.turn_timeout),
         turn_steps=limits.steps,
+        turn_bytes=limits.bytes,
         turn_handoffs=limits.handoffs,
         calls_per_step=limits.calls_per_step,
         cancel_seconds=_seconds(limits.cancel_grace),

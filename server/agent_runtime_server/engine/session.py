@@ -14,7 +14,6 @@ from agent_runtime_server.agents.registry import Registry
 from agent_runtime_server.core.clock import Clock, to_nanos
 from agent_runtime_server.core.errors import CallerError, StoreUnavailable
 from agent_runtime_server.core.ids import IdFactory
-from agent_runtime_server.core.transcript import kept_bytes
 from agent_runtime_server.engine.appends import approval_rows, as_append
 from agent_runtime_server.engine.audience import Audience
 from agent_runtime_server.engine.draft import Draft
@@ -146,7 +145,7 @@ class Session:
     @property
     def kept_bytes(self) -> int:
         """Size of the content that is held in memory for this session, which is bounded."""
-        return self.audience.kept_bytes + (kept_bytes(self._state.told) if self._state is not None else 0)
+        return self.audience.kept_bytes + (self._state.bytes if self._state is not None else 0)
 
     @property
     def over(self) -> bool:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from agent_runtime import v1
-from agent_runtime_server.core.transcript import Called, Entry, Told
+from agent_runtime_server.core.transcript import Called, Entry, Told, kept_bytes
 from agent_runtime_server.engine.limits import Limits
 
 
@@ -89,6 +89,7 @@ class Turn:
     subject: str = ""  # who asked for it
     last_usage: v1.Usage = field(default_factory=v1.Usage)  # of the last answer
     tool_calls: int = 0  # proposed in all
+    bytes: int = 0  # of what was said, answered, called and returned
     granted: dict[str, int] = field(
         default_factory=dict
     )  # of the turn's budgets, how much was used at the last consent
@@ -128,6 +129,7 @@ class State:
     agent_revision: str = ""
     closed: bool = False
     tools: tuple[v1.ToolSpec, ...] = ()
+    tools_bytes: int = 0
     executor: str = ""
     executor_epoch: int = 0
     transcript: list[Entry] = field(default_factory=list)
@@ -141,3 +143,10 @@ class State:
     granted: dict[str, int] = field(default_factory=dict)  # as in a turn, of the session's budgets
     tool_calls: int = 0  # of the finished turns, as is the usage
     worked_nanos: int = 0  # how long they took, without waiting for humans and models
+
+    @property
+    def bytes(self) -> int:
+        """Size of the content it holds: finished turns that are remembered, the running one, what waits, tools."""
+        waiting = sum(queued.message.ByteSize() for queued in self.queue)
+        running = self.turn.bytes if self.turn is not None else 0
+        return kept_bytes(self.told) + running + waiting + self.tools_bytes

@@ -18,7 +18,7 @@ from agent_runtime_server.core.transcript import Answered, Called, HandedOff, Sa
 from agent_runtime_server.engine.limits import of_turn
 from agent_runtime_server.engine.state import Call, Parked, Phase, Queued, State, Turn
 
-FOLD_VERSION: Final = 5
+FOLD_VERSION: Final = 6
 """Grows when the fold reads events differently or the state changes its shape, so that older snapshots are refolded.
 
 Where the log before a snapshot is gone, an older one is read all the same: give new fields a default.
@@ -97,8 +97,10 @@ def _user_message(state: State, event: v1.SessionEvent) -> None:
     if turn is None or turn.turn_id != event.turn_id:
         _enqueue(state, Queued(event.turn_id, event.seq, state.last_nanos, event.user_message, event.actor.subject))
     elif turn.question is None:
+        turn.bytes += event.user_message.ByteSize()
         turn.steering.append((event.seq, event.user_message))
     else:  # the answer; that of a call becomes its result
+        turn.bytes += event.user_message.ByteSize()
         if turn.question.HasField("budget"):
             _grant(state, turn, turn.question.budget, event.user_message)
         elif not turn.question.call_id:
@@ -137,6 +139,7 @@ def _turn_started(state: State, event: v1.SessionEvent) -> None:
     state.turn = Turn(queued.turn_id, queued.seq, queued.nanos, state.last_nanos, queued.message)
     state.turn.limits = of_turn(event.turn_started)
     state.turn.subject = queued.subject
+    state.turn.bytes = queued.message.ByteSize()
     state.transcript.append(Said(queued.message))
 
 
@@ -171,6 +174,7 @@ def _assistant_message(state: State, event: v1.SessionEvent) -> None:
     message = event.assistant_message
     state.transcript.append(Answered(message))
     if state.turn is not None:
+        state.turn.bytes += message.ByteSize()
         add_usage(state.turn.usage, message.usage)
         if message.step_id:  # a model step; the text of attempt_completion is none
             state.turn.steps += 1
@@ -188,6 +192,7 @@ def _tool_call_proposed(state: State, event: v1.SessionEvent) -> None:
     answer.calls.append(called)
     if state.turn is not None:
         state.turn.tool_calls += 1
+        state.turn.bytes += call.ByteSize()
         state.turn.calls[call.call_id] = Call(called)
         if not state.turn.calls[call.call_id].on_server:
             state.turn.calls[call.call_id].phase = Phase.READY
@@ -205,6 +210,8 @@ def _approval_resolved(state: State, event: v1.SessionEvent) -> None:
     call = _open_call(state, approval.tool_call.call_id)
     call.phase = Phase.READY
     call.approval = approval
+    if state.turn is not None:
+        state.turn.bytes += approval.tool_call.ByteSize() - call.call.ByteSize()  # which a human may have edited
     call.called.call = approval.tool_call
 
 
@@ -225,12 +232,15 @@ def _tool_call_completed(state: State, event: v1.SessionEvent) -> None:
     call = _open_call(state, event.tool_call_completed.result.call_id)
     call.phase = Phase.DONE
     call.called.result = event.tool_call_completed.result
+    if state.turn is not None:
+        state.turn.bytes += call.called.result.ByteSize()
 
 
 def _agent_handoff(state: State, event: v1.SessionEvent) -> None:
     state.agent_id = event.agent_handoff.to_agent_id
     if state.turn is not None and state.turn.routed:  # the router's own choice is no handoff to tell the model of
         state.turn.handoffs += 1
+        state.turn.bytes += event.agent_handoff.ByteSize()
         state.transcript.append(HandedOff(event.agent_handoff))
 
 
@@ -273,6 +283,7 @@ def _executor_changed(state: State, event: v1.SessionEvent) -> None:
 
 def _tools_updated(state: State, event: v1.SessionEvent) -> None:
     state.tools = tuple(event.tools_updated.tools)
+    state.tools_bytes = event.tools_updated.ByteSize()
 
 
 def _session_closed(state: State, _event: v1.SessionEvent) -> None:

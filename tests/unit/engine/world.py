@@ -110,9 +110,14 @@ class World:
         return self.commit(lambda draft: frames.tool_call_started(draft, self.sender(), started))
 
     def result(
-        self, call_id: str, status: "v1.ToolResult.Status.ValueType" = v1.ToolResult.STATUS_SUCCEEDED
+        self,
+        call_id: str,
+        status: "v1.ToolResult.Status.ValueType" = v1.ToolResult.STATUS_SUCCEEDED,
+        *,
+        content: Sequence[v1.Part] = (),
     ) -> list[v1.SessionEvent]:
-        result = v1.ToolResult(call_id=call_id, status=status, content=[v1.Part(text=f"result of {call_id}")])
+        content = content or [v1.Part(text=f"result of {call_id}")]
+        result = v1.ToolResult(call_id=call_id, status=status, content=content)
         return self.commit(lambda draft: frames.tool_result(draft, self.sender(), result))
 
     def decide(

@@ -25,6 +25,7 @@ SETTINGS = {
     "AGENT_RUNTIME_MAX_CONNECTIONS": str(CONNECTIONS),
 }
 MOST_GROWTH = 32 << 20  # bytes
+TOO_LARGE = 5 << 20  # bytes
 BOMB = 96 << 20  # bytes, of which some hundred kilobytes are sent
 REFUSED = grpc.StatusCode.RESOURCE_EXHAUSTED
 
@@ -104,25 +105,32 @@ async def test_a_replica_holds_so_many_streams(limited: ServerProcess) -> None:
         await until_one_more_fits(services[3])
 
 
-async def _sent(channel: Any, path: str, **options: Any) -> None:
-    await channel.unary_unary(path)(bytes(BOMB), **options)
+async def _sent(channel: Any, path: str, size: int, **options: Any) -> None:
+    await channel.unary_unary(path)(bytes(size), **options)
 
 
-async def _streamed(channel: Any, path: str, **options: Any) -> None:
+async def _streamed(channel: Any, path: str, size: int, **options: Any) -> None:
     call = channel.stream_stream(path)(**options)
-    await call.write(bytes(BOMB))
+    await call.write(bytes(size))
     await call.read()
 
 
 @pytest.mark.parametrize("method", ["SessionService/CreateSession", "ChatService/Chat"])
-async def test_a_message_that_inflates_is_refused_before_it_does(limited: ServerProcess, method: str) -> None:
+@pytest.mark.parametrize(
+    ("size", "options"),
+    [(TOO_LARGE, {}), (BOMB, {"compression": grpc.Compression.Gzip})],
+    ids=["too large", "inflates"],
+)
+async def test_a_message_that_is_too_large_or_inflates_is_refused_before_it_does(
+    limited: ServerProcess, method: str, size: int, options: dict[str, Any]
+) -> None:
     async with connected(limited) as service, asyncio.timeout(60):
         await service.new_session()
         before = resident_bytes(limited)
         channel: Any = service.channel
-        path, options = f"/agent_runtime.v1.{method}", {"compression": grpc.Compression.Gzip}
+        path = f"/agent_runtime.v1.{method}"
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await (_streamed if method.endswith("Chat") else _sent)(channel, path, **options)
+            await (_streamed if method.endswith("Chat") else _sent)(channel, path, size, **options)
         assert caught.value.code() in (REFUSED, grpc.StatusCode.CANCELLED)
         assert resident_bytes(limited) - before < MOST_GROWTH
     assert await is_well(limited)

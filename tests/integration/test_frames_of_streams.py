@@ -15,9 +15,11 @@ from agent_runtime.v1 import hitl_service_pb2_grpc
 from agent_runtime_server import entrance
 from agent_runtime_server.core.settings import Settings
 from agent_runtime_server.rpc.aio_server import AioServer
+from agent_runtime_server.rpc.hello import first_frame
 from agent_runtime_server.rpc.service import Call, TooLarge, handlers
 from enginekit.turns import until_true
 from fuzzkit import http2
+from servicekit.service import reason_of
 
 HITL = "agent_runtime.v1.HitlService"
 STREAMS, BESIDE = 3, 2
@@ -36,6 +38,9 @@ class Hitl:
         self.goes_on = asyncio.Event()
         self.goes_on.set()
         self.last: Callable[[], object] = lambda: None
+        self.hello_seconds = 0.0
+        self.answers = 0  # to each frame, beside the first
+        self.given = 0
 
     async def get_approval(self, _request: v1.GetApprovalRequest, _call: Call) -> v1.GetApprovalResponse:
         return v1.GetApprovalResponse()
@@ -50,12 +55,17 @@ class Hitl:
         self.open += 1
         end = "cancelled"
         try:
+            if self.hello_seconds:
+                await first_frame(requests, v1.HitlRequest, self.hello_seconds)
             async for frame in requests:
                 self.seen.append(frame.frame_id)
                 if isinstance(frame, TooLarge):
                     self.last = weakref.ref(frame)
                 del frame
                 yield v1.HitlResponse(resume_token=self.seen[-1])
+                for number in range(self.answers):
+                    self.given = number
+                    yield v1.HitlResponse(resume_token=f"{number} {'x' * FRAME_BYTES}")
                 await self.goes_on.wait()
             end = "half-closed"
         finally:
@@ -137,6 +147,28 @@ async def test_a_peer_that_sends_faster_than_it_is_read_is_held_back(world: Worl
             assert await said(stream) == f"f{number}"
         assert await stream.read() is grpc.aio.EOF
     assert world.hitl.ended == ["half-closed"]
+
+
+async def test_a_peer_that_reads_slower_than_is_sent_holds_the_method_back(world: World) -> None:
+    world.hitl.answers = FRAMES
+    stream, before = world.stub.Hitl(), -1
+    await stream.write(v1.HitlRequest(frame_id="f0"))
+    assert await said(stream) == "f0"
+    while before < world.hitl.given:
+        before = world.hitl.given
+        await world.round_trips()
+    assert before < FRAMES // 2, "the rest waits with the method"
+    for number in range(FRAMES):
+        assert (await said(stream)).startswith(f"{number} ")
+    stream.cancel()
+
+
+async def test_a_stream_that_says_nothing_is_not_waited_for(world: World) -> None:
+    world.hitl.hello_seconds = 0.05
+    stream = world.stub.Hitl()
+    with pytest.raises(grpc.aio.AioRpcError, match="the first frame must be a hello") as caught:
+        await stream.read()
+    assert reason_of(caught.value)[0] == "HELLO_REQUIRED"
 
 
 async def test_a_cancel_reaches_a_method_that_leaves_frames_unread(world: World) -> None:

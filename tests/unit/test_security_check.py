@@ -53,6 +53,22 @@ def test_a_version_with_a_known_hole_is_found(check: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(
+    ("shown", "found"),
+    [
+        ("`unit/test_security_check.py`, `scripts/fuzz`", []),
+        ("`unit/test_nothing.py`", ["anybody: there is no unit/test_nothing.py"]),
+        ("whoever looks", ["anybody: no test is named"]),
+    ],
+)
+def test_a_threat_that_no_test_shows_to_be_met_is_found(check: ModuleType, shown: str, found: list[str]) -> None:
+    text = (
+        f"| who | wants to | is stopped by | shown by |\n| --- | --- | --- | --- |\n| anybody | x | `y` | {shown} |\n"
+    )
+    assert list(check.unshown(text)) == found
+    assert list(check.unshown("nothing of the kind")) == ["there are no rows"]
+
+
+@pytest.mark.parametrize(
     ("fields", "texts", "fits"),
     [
         (["MIT", "", ""], [], True),

@@ -39,19 +39,19 @@ async def test_both_are_good_until_the_grace_is_over(keys: PostgresKeys) -> None
     new = await replace(keys, old, HOUR)
     assert new is not None
     assert (new.tenant, new.subject, new.roles, new.expire_time) == ("acme", "ann", old.roles, None)
-    assert await keys.good([old.key_id, new.key_id]) == {old.key_id, new.key_id}
     ending = await keys.get(old.key_id)
     assert ending is not None
     assert ending.expire_time is not None
     assert new.create_time is not None
     assert ending.expire_time == new.create_time + HOUR
+    assert await keys.good([old.key_id, new.key_id]) == {old.key_id: ending.expire_time, new.key_id: None}
 
 
 async def test_the_old_one_ends_by_itself(keys: PostgresKeys) -> None:
     old = await kept(keys)
     new = await replace(keys, old, timedelta(0))
     assert new is not None
-    assert await keys.good([old.key_id, new.key_id]) == {new.key_id}
+    assert await keys.good([old.key_id, new.key_id]) == {new.key_id: None}
     assert await replace(keys, old, HOUR) is None, "what has ended is not replaced"
 
 

@@ -1,6 +1,7 @@
 """How many streams are held, and which end when credentials do."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 
 import pytest
 
@@ -13,16 +14,16 @@ ANN, BEN = Principal("acme", "ann", key_id="k1"), Principal("acme", "ben", key_i
 
 
 class Known:
-    """Knows which keys are lost."""
+    """Knows when keys end."""
 
-    def __init__(self) -> None:
-        self.gone: frozenset[str] = frozenset()
+    def __init__(self, **ends: float) -> None:
+        self.ends = ends
         self.up = True
 
-    async def lost(self, callers: Iterable[Principal]) -> frozenset[str]:
+    async def endings(self, callers: Iterable[Principal]) -> Mapping[str, float]:
         if not self.up:
             raise StoreUnavailable("away")
-        return self.gone & {caller.key_id for caller in callers}
+        return {caller.key_id: self.ends.get(caller.key_id, math.inf) for caller in callers if caller.key_id}
 
 
 class Watched:
@@ -105,10 +106,28 @@ async def test_streams_of_lost_keys_end() -> None:
         watched, untouched = Watched(stream), Watched(other)
         await streams.revoke()
         assert watched.errors == []
-        known.gone = frozenset({"k1"})
+        known.ends = {"k1": 0}
         await streams.revoke()
         assert watched.errors[0].wire_reason == "CREDENTIALS_INVALID"
         assert untouched.errors == []
+
+
+async def test_streams_of_a_key_that_was_replaced_are_warned_before_it_ends() -> None:
+    now = 1000.0
+    known = Known()
+    streams = Streams(callers=known, clock=lambda: now)
+    with streams.opened(ANN, "c1") as stream, streams.opened(BEN, "c2") as other:
+        watched, untouched = Watched(stream), Watched(other)
+        known.ends = {"k1": 1030}
+        streams.expire()
+        await streams.revoke()
+        streams.expire()
+        assert [go_away.reason for go_away in watched.told] == [v1.GoAway.REASON_CREDENTIALS_EXPIRING]
+        now = 1030.0
+        streams.expire()
+        assert watched.errors[0].wire_reason == "CREDENTIALS_INVALID"
+        assert (untouched.told, untouched.errors) == ([], [])
+    assert not streams._expiring
 
 
 async def test_no_stream_ends_because_nobody_can_be_asked() -> None:
@@ -122,8 +141,7 @@ async def test_no_stream_ends_because_nobody_can_be_asked() -> None:
 
 
 async def test_a_stream_that_nobody_writes_to_yet_ends_when_somebody_does() -> None:
-    known = Known()
-    known.gone = frozenset({"k1"})
+    known = Known(k1=0)
     streams = Streams(callers=known)
     with streams.opened(ANN, "c1") as stream:
         await streams.revoke()

@@ -1,7 +1,7 @@
 """From what a caller presents to who they are."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -46,6 +46,6 @@ class Authenticator:
             raise credentials_invalid("the credential is no API key" + (" and no token" if self.tokens else ""))
         return await self.tokens.principal(credential)
 
-    async def lost(self, callers: Iterable[Principal]) -> frozenset[str]:
-        """Return the ids of those callers' keys that are good no more."""
-        return await self.keys.lost({caller.key_id for caller in callers if caller.key_id})
+    async def endings(self, callers: Iterable[Principal]) -> Mapping[str, float]:
+        """Return when the API keys of those callers that have one end, by their ids: 0 for those good no more."""
+        return await self.keys.endings(caller.key_id for caller in callers if caller.key_id)

@@ -4,10 +4,11 @@ A key is `ark_<id>_<secret>`. The id is public: it stands in lists and logs. The
 digest of the key tells nothing about it, and there is nothing to slow a guesser down for.
 """
 
+import math
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from hashlib import sha256
 from hmac import compare_digest
@@ -51,10 +52,11 @@ class Keys:
         found = await self._remembered.principal(key) if _KEY.fullmatch(key) else None
         return found if found is None or found.expires is None or found.expires > self._clock() else None
 
-    async def lost(self, key_ids: Iterable[str]) -> frozenset[str]:
-        """Return those of these keys that have been revoked, or have expired since they were shown."""
-        asked = frozenset(key_ids)
-        return asked - await self._store.good(sorted(asked)) if asked else asked
+    async def endings(self, key_ids: Iterable[str]) -> Mapping[str, float]:
+        """Return when each of these keys ends by now: 0 when it is good no more, infinity when it does not end."""
+        asked = sorted(set(key_ids))
+        good = await self._store.good(asked) if asked else {}
+        return {key_id: _ending(good[key_id]) if key_id in good else 0 for key_id in asked}
 
     async def _verify(self, key: str) -> Principal | None:
         match = _KEY.fullmatch(key)
@@ -63,6 +65,10 @@ class Keys:
             return None
         expires = row.expire_time.timestamp() if row.expire_time else None
         return Principal(row.tenant, row.subject, row.display_name, row.roles, expires, row.key_id)
+
+
+def _ending(expires: datetime | None) -> float:
+    return math.inf if expires is None else expires.timestamp()
 
 
 def _digest(key: str) -> bytes:

@@ -68,7 +68,8 @@ def rotate(
 ) -> int:
     """Make a key in place of another, for the same subject and roles; it is printed last, and only now.
 
-    Both are good until the grace is over. Then the old one ends by itself, and so do streams opened with it.
+    Both are good until the grace is over. Then the old one ends by itself, and so do streams opened with it, which are
+    told a minute before.
     """
     if not 0 <= grace_hours <= _MOST_GRACE_HOURS:
         raise SystemExit(f"agent-runtime keys: --grace-hours must be 0 to {_MOST_GRACE_HOURS}")

@@ -1,10 +1,11 @@
 """The streams that are open here: how many each caller holds, how old they are, whether credentials still are good."""
 
 import asyncio
+import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -45,6 +46,8 @@ class OpenStream:
 
     caller: Principal = LOCAL
     connection: str = ""
+    expires: float = math.inf
+    """When its credentials do."""
     warned: bool = False
     aging: "set[OpenStream] | None" = None
     """Where it stands when its age is looked after here; feeds of a session are aged where the session is."""
@@ -78,10 +81,10 @@ class OpenStream:
 
 
 class Callers(Protocol):
-    """Whoever knows which credentials are good no more."""
+    """Whoever knows how long credentials are good."""
 
-    async def lost(self, callers: Iterable[Principal]) -> frozenset[str]:
-        """Return the ids of those callers' keys that are good no more."""
+    async def endings(self, callers: Iterable[Principal]) -> Mapping[str, float]:
+        """Return when the API keys of those callers that have one end, by their ids: 0 for those good no more."""
         ...
 
 
@@ -112,7 +115,7 @@ class Streams:
         stream = OpenStream(caller, connection, aging=self._aging)
         self._open.add(stream)
         if caller.expires is not None:
-            self._expiring.add(stream)
+            self._expires(stream, caller.expires)
         self._by_caller[holder] += 1
         self._by_connection[connection] += 1
         try:
@@ -147,8 +150,7 @@ class Streams:
         """Warn the streams whose credentials are about to expire, end those whose have."""
         now = self.clock()
         for stream in [*self._expiring]:
-            assert stream.caller.expires is not None, "else it would not stand there"
-            left = stream.caller.expires - now
+            left = stream.expires - now
             if left <= 0:
                 stream.end(expired())
             elif left < _WARNING_SECONDS and not stream.warned:
@@ -165,16 +167,24 @@ class Streams:
                 stream.told_to_leave = stream.warn(_go_away(v1.GoAway.REASON_MAX_AGE, left))
 
     async def revoke(self) -> None:
-        """End the streams whose API key was revoked or replaced; while that cannot be asked they stay."""
+        """End the streams whose API key was revoked, and note which will end; while that cannot be asked they stay."""
         if self.callers is None:
             return
         try:
-            lost = await self.callers.lost([stream.caller for stream in self._open])
+            endings = await self.callers.endings([stream.caller for stream in self._open])
         except ServiceError as error:
             _log.warning("revoked keys cannot be looked for", error=str(error))
             return
-        for stream in [one for one in self._open if one.caller.key_id in lost]:
-            stream.end(credentials_invalid("the API key was revoked or has expired"))
+        for stream in [*self._open]:
+            ending = endings.get(stream.caller.key_id, math.inf)
+            if not ending:
+                stream.end(credentials_invalid("the API key was revoked or has expired"))
+            elif ending < stream.expires:
+                self._expires(stream, ending)
+
+    def _expires(self, stream: OpenStream, moment: float) -> None:
+        stream.expires = moment
+        self._expiring.add(stream)
 
 
 def _count_down(counter: Counter[T], holder: T) -> None:

@@ -37,8 +37,8 @@ class KeyStore(Protocol):
         """Return one key, revoked or not, or None."""
         ...
 
-    async def good(self, key_ids: Sequence[str]) -> frozenset[str]:
-        """Return those of these keys that exist, are not revoked and have not expired."""
+    async def good(self, key_ids: Sequence[str]) -> Mapping[str, datetime | None]:
+        """Return those of these keys that exist and are neither revoked nor expired, and when they will be."""
         ...
 
 

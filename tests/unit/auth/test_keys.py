@@ -1,7 +1,8 @@
 """API keys: what is kept of them, and how seldom the store is asked."""
 
 import asyncio
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -29,8 +30,9 @@ class Store:
             raise StoreUnavailable("away")
         return self.rows.get(key_id)
 
-    async def good(self, key_ids: Sequence[str]) -> frozenset[str]:
-        return frozenset(one for one in key_ids if one in self.rows and self.rows[one].revoke_time is None)
+    async def good(self, key_ids: Sequence[str]) -> Mapping[str, datetime | None]:
+        good = (self.rows[one] for one in key_ids if one in self.rows and self.rows[one].revoke_time is None)
+        return {row.key_id: row.expire_time for row in good}
 
 
 KEY, ROW = new_key("acme", "ann", [Role.USER])
@@ -84,10 +86,12 @@ async def test_a_known_key_is_good_for_a_while_when_the_store_is_away() -> None:
         await keys.principal(new_key("acme", "ben", [Role.USER])[0])
 
 
-async def test_revoked_keys_are_lost_and_unknown_ones_too() -> None:
-    keys = Keys(Store(ROW, replace(ROW, key_id="gone", revoke_time=datetime.now(UTC))))
-    assert await keys.lost([ROW.key_id, "gone", "never"]) == {"gone", "never"}
-    assert await keys.lost([]) == frozenset()
+async def test_revoked_keys_have_ended_and_unknown_ones_too() -> None:
+    ending = replace(ROW, key_id="ending", expire_time=datetime.fromtimestamp(1000, UTC))
+    keys = Keys(Store(ROW, ending, replace(ROW, key_id="gone", revoke_time=datetime.now(UTC))))
+    asked = [ROW.key_id, "ending", "gone", "never"]
+    assert await keys.endings(asked) == {ROW.key_id: math.inf, "ending": 1000, "gone": 0, "never": 0}
+    assert await keys.endings([]) == {}
 
 
 async def test_what_is_remembered_is_bounded_and_grows_old() -> None:

@@ -1,7 +1,7 @@
 """API keys."""
 
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 
 import asyncpg
 
@@ -21,7 +21,7 @@ _REVOKE = "UPDATE api_keys SET revoke_time = coalesce(revoke_time, now()) WHERE 
 
 _IS_GOOD = "revoke_time IS NULL AND (expire_time IS NULL OR expire_time > now())"
 
-_GOOD = f"SELECT key_id FROM api_keys WHERE key_id = ANY ($1) AND {_IS_GOOD}"
+_GOOD = f"SELECT key_id, expire_time FROM api_keys WHERE key_id = ANY ($1) AND {_IS_GOOD}"
 
 _REPLACE = f"""WITH replaced AS (
         UPDATE api_keys SET expire_time = least(expire_time, now() + $9::interval)
@@ -41,9 +41,9 @@ class PostgresKeys:
         row = await self._database.fetchrow(f"SELECT {_COLUMNS} FROM api_keys WHERE key_id = $1", key_id)
         return None if row is None else _key(row)
 
-    async def good(self, key_ids: Sequence[str]) -> frozenset[str]:
-        """Return those of these keys that exist, are not revoked and have not expired."""
-        return frozenset(row["key_id"] for row in await self._database.fetch(_GOOD, list(key_ids)))
+    async def good(self, key_ids: Sequence[str]) -> Mapping[str, datetime | None]:
+        """Return those of these keys that exist and are neither revoked nor expired, and when they will be."""
+        return {row["key_id"]: row["expire_time"] for row in await self._database.fetch(_GOOD, list(key_ids))}
 
     async def add(self, key: KeyRow) -> None:
         """Keep a new key."""

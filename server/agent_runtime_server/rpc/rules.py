@@ -113,6 +113,8 @@ RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "reasoning_tokens": NOT_NEGATIVE,
         "model_calls": NOT_NEGATIVE,
         "cost_micros": NOT_NEGATIVE,
+        "tool_calls": NOT_NEGATIVE,
+        "worked_millis": NOT_NEGATIVE,
     },
     # event.proto
     "SessionEvent": {"seq": Rule(gt=0)},

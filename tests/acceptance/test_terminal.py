@@ -121,13 +121,16 @@ async def test_what_was_spent_is_told(server: ServerProcess, model: MockServer, 
     session = (await run("sessions", cwd=folder, target=server.target)).out.split("\t")[0]
     told = await run("usage", "--session", session, cwd=folder, target=server.target)
     assert told.status == 0
-    _, who, calls, _, _, output, _ = told.out.split("\t")
+    _, who, calls, _, _, output, _, tool_calls, seconds = told.out.split("\t")
     assert (who, int(calls) > 1, int(output) > 0) == ("local", True, True)
+    assert (tool_calls, float(seconds) >= 0) == ("1", True)
+    counted = 0
     async with asyncio.timeout(LONGEST):
-        while not (today := await run("usage", "--json", cwd=folder, target=server.target)).out:
-            pass  # the server counts once a second
-    day = json.loads(today.out)
-    assert (day["subject"], day["usage"]["model_calls"] >= int(calls)) == ("local", True)
+        while counted < int(calls):  # the server counts once a second
+            today = (await run("usage", "--json", cwd=folder, target=server.target)).out
+            day = json.loads(today or '{"usage": {}}')
+            counted = day["usage"].get("model_calls", 0)
+    assert (day["subject"], day["usage"]["tool_calls"] > 0) == ("local", True)
     refused = await run("usage", "--from", "yesterday", cwd=folder, target=server.target)
     assert (refused.status, "first_day" in refused.err, refused.err.count("\n")) == (1, True, 1)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import socket
 import urllib.request
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from agent_runtime_server.telemetry import logs
 from servicekit.issuer import AUDIENCE, ISSUER, issuing
 from servicekit.keys import keys_of
 from servicekit.model import says
+from servicekit.ports import free_port
 from servicekit.process import ServerProcess
 from servicekit.service import Service
 
@@ -90,14 +90,6 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
                 yield world
             finally:
                 await server.stop()
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def with_password(url: str, password: str) -> str:

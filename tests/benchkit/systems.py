@@ -10,7 +10,8 @@ from typing import Final
 from agent_runtime_server.embedded import Embedded, embedded
 from benchkit.cells import System
 from benchkit.load import PLACE
-from benchkit.processes import KIT_PATH, Child, child, free_port
+from benchkit.processes import KIT_PATH, Child, child
+from servicekit.ports import free_port
 
 SERVE: Final = ("-m", "agent_runtime_client.cli", "serve", "--stop-on-stdin-close", "--port", "0", "--metrics-port")
 _KIT: Final = Path(__file__).resolve().parent

@@ -1,7 +1,6 @@
 """One run: a server, clients that fuzz it, somebody who watches, and what came of it."""
 
 import asyncio
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ from badinput.world import build
 from fuzzkit.client import Order
 from fuzzkit.told import Finding, Tally, heard
 from fuzzkit.watch import Watch
+from servicekit.ports import free_port
 from servicekit.process import ServerProcess, serving
 from servicekit.service import Service
 
@@ -110,8 +110,7 @@ def faults(server: ServerProcess) -> list[str]:
 @asynccontextmanager
 async def _fuzzed_server() -> AsyncIterator[tuple[ServerProcess, int]]:
     """Run a server, and tell it and the port of its metrics."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
+    port = free_port()
     async with mock_server() as model:
         settings = _SETTINGS | {"AGENT_RUNTIME_LLM_BASE_URL": model.base_url}
         async with serving(settings, "--metrics-port", str(port)) as server:

@@ -217,9 +217,14 @@ async def _restart(server: ServerProcess) -> None:
 
 async def _revive(server: ServerProcess) -> None:
     """Start a server, and again while it cannot start because Postgres is away, as whoever supervises it would."""
-    async with asyncio.timeout(_REVIVAL_SECONDS):
-        while not server.ready:
-            try:
-                await server.start()
-            except ServerFailed:
-                await asyncio.sleep(_PAUSE_SECONDS)
+    failures = [""]
+    try:
+        async with asyncio.timeout(_REVIVAL_SECONDS):
+            while not server.ready:
+                try:
+                    await server.start()
+                except ServerFailed as failed:
+                    failures.append(str(failed))
+                    await asyncio.sleep(_PAUSE_SECONDS)
+    except TimeoutError:
+        raise ServerFailed(f"it did not start in {_REVIVAL_SECONDS} s; the last time: {failures[-1]}") from None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from agent_runtime_server.embedded import scratch_state_dir
+from servicekit.ports import free_port
 
 _READY: Final = b"agent-runtime serving on "
 _START_SECONDS: Final = 60
@@ -41,7 +42,7 @@ class ServerProcess:
         self.target = ""
         self.options = options
         self._program = program
-        self._port = 0
+        self._port = free_port()
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("AGENT_RUNTIME_")}
         self._env = {**inherited, **IN_A_HURRY, "AGENT_RUNTIME_STATE_DIR": str(state_dir), **settings}
         self._log = state_dir / "serve.log"
@@ -99,7 +100,6 @@ class ServerProcess:
         if not line.startswith(_READY):
             raise ServerFailed(f"ended with status {await self._process.wait()}:\n{self.log()}")
         self.target = line.removeprefix(_READY).decode().strip()
-        self._port = int(self.target.rpartition(":")[2])
         self._serves = True
 
     async def kill(self) -> None:

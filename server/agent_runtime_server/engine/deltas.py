@@ -61,7 +61,9 @@ class Writing:
         for delta in deltas:
             self._text(delta).gathered.append(delta.text)
             self.size += len(delta.text)
-        if self._timer is None:
+            if not self._window:
+                self.flush()
+        if self._window and self._timer is None:
             self._flush_in(self._window)
 
     def _text(self, delta: Delta) -> _Text:

@@ -5,7 +5,7 @@ once, several calls interleaved, one index for several calls with ids of their o
 choices empty or with an empty delta beside the usage, a whole `message` where a `delta` belongs.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any, Final
@@ -24,11 +24,14 @@ _MOST_TOKENS: Final = 2**53
 
 
 class Assembler:
-    """Takes the decoded chunks of one answer in order; gives their deltas, and at the end the answer."""
+    """Takes the decoded chunks of one answer in order; gives their deltas, joined or not, and at the end the answer."""
 
-    def __init__(self, largest_answer: int = LARGEST_ANSWER, most_calls: int = MOST_CALLS) -> None:
+    def __init__(
+        self, largest_answer: int = LARGEST_ANSWER, most_calls: int = MOST_CALLS, *, joins: bool = True
+    ) -> None:
         self._room = largest_answer
         self._most_calls = most_calls
+        self._joins = joins
         self._text = StringIO()
         self._reasoning = StringIO()
         self._calls: list[_Call] = []
@@ -52,10 +55,10 @@ class Assembler:
             if text is not None:
                 texts.append(text)
                 continue
-            self._say("".join(texts))
+            self._say_all(texts)
             texts.clear()
             self.add(chunk)
-        self._say("".join(texts))
+        self._say_all(texts)
 
     def add(self, chunk: object) -> None:
         """Take one chunk, or a whole completion; raise what it reports when it is an error."""
@@ -72,9 +75,13 @@ class Assembler:
             self._choice(choices[0])
 
     def take(self) -> list[Delta]:
-        """Return what was added since the last time; pieces of one channel that follow each other are one."""
+        """Return what was added since the last time; joined where pieces of one channel follow."""
         fresh, self._fresh = self._fresh, []
-        return [Delta(run.channel, "".join(run.pieces), run.call_index, run.tool_name) for run in fresh]
+        return [
+            Delta(run.channel, text, run.call_index, run.tool_name)
+            for run in fresh
+            for text in (("".join(run.pieces),) if self._joins else run.pieces)
+        ]
 
     def answer(self, asked_model: str) -> ModelAnswer:
         """Return the whole answer."""
@@ -109,6 +116,10 @@ class Assembler:
             for piece in pieces:
                 if isinstance(piece, dict):
                     self._call_piece(piece)
+
+    def _say_all(self, texts: Sequence[str]) -> None:
+        for text in ("".join(texts),) if self._joins else texts:
+            self._say(text)
 
     def _say(self, text: str) -> None:
         if not text:

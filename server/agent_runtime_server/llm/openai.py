@@ -16,6 +16,7 @@ import httpx
 import orjson
 
 from agent_runtime_server.core.errors import ModelError, ModelRejected, ModelUnavailable, invalid
+from agent_runtime_server.llm.assembler import Assembler
 from agent_runtime_server.llm.base import ModelAnswer, ModelRequest, Sink
 from agent_runtime_server.llm.failures import status_failure
 from agent_runtime_server.llm.intake import Intake
@@ -57,7 +58,7 @@ class OpenAiModel:
 
     async def answer(self, request: ModelRequest, sink: Sink | None = None) -> ModelAnswer:
         """Return the whole answer, having told `sink` of it piece by piece; cancelling ends the request."""
-        intake = Intake()
+        intake = Intake(Assembler(joins=self._window_seconds > 0))
         with self._seam():
             try:
                 async with asyncio.timeout(self._first_token_seconds) as timer:

@@ -1,6 +1,7 @@
 """HTTP/1.1 for streamed answers, beneath httpx: kept connections, httptools, and no task woken for each packet."""
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -15,15 +16,18 @@ _MOST_GATHERED: Final = 1 << 20
 _LONGEST_HEAD: Final = 64 << 10
 _MOST_STRETCH: Final = 3  # times what the taker asked for
 _MANY_POURED: Final = 16  # answers at a time, from which on reading less often is worth that their ends wait, too
-_CROWD_POURED: Final = 64  # from which on what comes gathers for longer, up to twice as long
+_CROWD_POURED: Final = 40  # from which on what comes gathers for longer
+_MOST_CROWDED: Final = 3  # times longer
+_TICK_SECONDS: Final = 0.01  # at which a crowd is read whose takers want everything at once
+_SOON: Final = 1.25  # ticks, within which one piece follows another where they come thick
 _INFORMATIONAL: Final = range(100, 200)
 
 Origin = tuple[bytes, str, int]
 Take = Callable[[bytes], float]
 """Takes what came of a body, and returns for how many seconds the rest shall gather before it is called again.
 
-When many answers are poured at a time, or the event loop is late, it gathers for longer: fewer calls with more in each
-are what helps then.
+When many answers are poured at a time, or the event loop is late, it gathers for longer, and the answers are read at
+common moments: fewer calls with more in each, and fewer wake-ups with more calls in each, are what helps then.
 """
 Pour = Callable[[Take], Awaitable[None]]
 
@@ -151,6 +155,7 @@ class _Connection(asyncio.Protocol):
         self._due = 0.0  # when the timer is to fire
         self._late = 0.0  # by how much it did, the last time
         self._pieces = 0  # that came since the last handing over
+        self._handed = float("-inf")  # when that was
         self._paused = False  # what comes gathers in the kernel, so that one call brings all of it
         self._waiter: asyncio.Future[None] | None = None
         self._used = self._loop.time()
@@ -209,18 +214,32 @@ class _Connection(asyncio.Protocol):
         """Give what has gathered to whom the body is poured; so many seconds later than it was to be."""
         if self._take is None or not self._parts:
             return
-        dense, self._pieces = self._pieces > 1, 0
         try:
             seconds = self._take(self._all())
         except Exception as error:  # noqa: BLE001 - it is raised where the answer is waited for
             self._fail(error)
         else:
-            if seconds and not self._ended:
-                crowded = seconds * min(2, max(1, len(self._poured) / _CROWD_POURED))
-                self._due = self._loop.time() + min(crowded + 4 * late, (1 + _MOST_STRETCH) * seconds)
-                self._timer = self._loop.call_at(self._due, self._gathered_enough)
-                if dense and len(self._poured) >= _MANY_POURED:
-                    self._pause()
+            if not self._ended:
+                self._gather(seconds, late)
+
+    def _gather(self, seconds: float, late: float) -> None:
+        """Let the rest of the body gather, for as long as it was asked for or the crowd calls for."""
+        now, many = self._loop.time(), len(self._poured) >= _MANY_POURED
+        pieces, self._pieces = self._pieces, 0
+        before, self._handed = self._handed, now
+        tick = seconds or (_TICK_SECONDS if many else 0)
+        if not tick:
+            return
+        dense = pieces > 1 or now - before < _SOON * tick
+        if not seconds and not dense:
+            return
+        crowded = seconds * min(_MOST_CROWDED, max(1, len(self._poured) / _CROWD_POURED))
+        self._due = now + min(crowded + 4 * late, (1 + _MOST_STRETCH) * seconds)
+        if many:
+            self._due = tick * math.ceil(self._due / tick)
+        self._timer = self._loop.call_at(self._due, self._gathered_enough)
+        if dense and many:
+            self._pause()
 
     def _pause(self) -> None:
         if self._transport is not None and not self._transport.is_closing():

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from agent_runtime_server.llm.transport import _MANY_POURED, StreamingTransport
+from agent_runtime_server.llm.transport import _MANY_POURED, _TICK_SECONDS, StreamingTransport
 
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -226,5 +226,34 @@ async def test_while_many_are_poured_what_comes_densely_is_taken_together_and_wh
             await asyncio.gather(*pours)
         assert {b"".join(mine) for mine in taken} == {b"abcdefghij"}
         assert max(map(len, taken)) < len(letters)
+        for response in responses:
+            await response.aclose()
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0])
+async def test_many_are_read_at_common_moments_whether_their_takers_want_it_gathered_or_not(seconds: float) -> None:
+    letters = [chunk(letter.encode()) for letter in "cdefghij"]
+    script = [HEAD, chunk(b"a") + chunk(b"b"), b"", *letters, END]
+    async with answering(*[script] * _MANY_POURED) as (endpoint, transport):
+        responses = [await ask(endpoint, transport) for _ in range(_MANY_POURED)]
+        moments: list[float] = []
+        taken: set[int] = set()
+
+        def taker(number: int) -> Callable[[bytes], float]:
+            def take(_data: bytes) -> float:
+                if number in taken:
+                    moments.append(asyncio.get_running_loop().time())
+                taken.add(number)
+                if len(taken) == _MANY_POURED:
+                    endpoint.go_on.set()
+                return seconds
+
+            return take
+
+        pours = (one.extensions["pour"](taker(number)) for number, one in enumerate(responses))
+        async with asyncio.timeout(60):
+            await asyncio.gather(*pours)
+        tick = seconds or _TICK_SECONDS
+        assert len({int(moment / tick) for moment in moments}) < len(moments)
         for response in responses:
             await response.aclose()

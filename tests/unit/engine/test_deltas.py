@@ -91,11 +91,11 @@ def test_after_a_silent_window_text_is_shown_at_once_again(desk: Desk) -> None:
     assert desk.texts() == ["a", "b"]
 
 
-def test_without_a_window_nothing_gathers(desks: Callable[..., Desk]) -> None:
+def test_without_a_window_nothing_gathers_not_even_what_came_together(desks: Callable[..., Desk]) -> None:
     desk = desks(window=0)
     desk.say("a")
-    desk.say("b")
-    assert desk.texts() == ["a", "b"]
+    desk.write(Delta(Channel.TEXT, "b"), Delta(Channel.TEXT, "c"))
+    assert desk.texts() == ["a", "b", "c"]
 
 
 def test_the_end_is_flushed(desk: Desk) -> None:

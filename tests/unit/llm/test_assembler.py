@@ -126,6 +126,13 @@ def test_pieces_of_one_read_that_follow_each_other_are_one_delta() -> None:
     assert assembler.take() == []
 
 
+def test_pieces_stay_apart_where_each_is_to_be_shown_by_itself() -> None:
+    assembler = Assembler(joins=False)
+    assembler.add_all([{"model": "m"}, delta(content="a"), delta(content="b"), delta(reasoning="r")])
+    assert assembler.take() == [Delta(Channel.TEXT, "a"), Delta(Channel.TEXT, "b"), Delta(Channel.REASONING, "r")]
+    assert assembler.answer("m").text == "ab"
+
+
 PIECES = st.lists(st.tuples(st.integers(0, 3), st.text(max_size=5)), max_size=30)
 
 

@@ -6,7 +6,7 @@ Fields that do not count when states are compared are left out.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import IntEnum
 from functools import cache
@@ -21,6 +21,7 @@ from agent_runtime_server.engine.state import State
 _Json: TypeAlias = Any
 _LENGTH_BYTES = 4
 _CLASS = "is"  # the key that tells dataclasses of a union apart
+_PLAIN = (str, int, float, bool)
 _CONTAINERS: Mapping[object, Callable[[list[Any]], object]] = {list: list, set: set}
 
 
@@ -62,6 +63,8 @@ class _Packer:
         self._kept: list[object] = []  # while an identity is noted its object must live
 
     def pack(self, value: object) -> _Json:
+        if value is None or isinstance(value, str | int | float):
+            return value
         if isinstance(value, Message):
             return self._number(value, self.blobs, value.SerializeToString)
         if isinstance(value, Called):
@@ -74,8 +77,6 @@ class _Packer:
             return [self.pack(one) for one in value]
         if isinstance(value, set):
             return sorted(value)
-        if value is None or isinstance(value, str | int | float):
-            return value
         raise TypeError(f"a {type(value).__name__} cannot stand in a snapshot")
 
     def _number(self, value: object, table: list[Any], packed: Callable[[], object]) -> int:
@@ -86,9 +87,8 @@ class _Packer:
         return self._numbers[id(value)]
 
     def _fields(self, value: Any) -> _Json:
-        return {_CLASS: type(value).__name__} | {
-            field.name: self.pack(getattr(value, field.name)) for field in fields(value) if field.compare
-        }
+        told = {name: self.pack(getattr(value, name)) for name in _compared(value.__class__)}
+        return {_CLASS: type(value).__name__} | told
 
 
 class _Unpacker:
@@ -137,10 +137,30 @@ class _Unpacker:
         return value
 
     def _dataclass(self, kind: Callable[..., object], value: _Json) -> object:
-        hints = _hints(kind)
-        return kind(**{name: self.unpack(hints[name], one) for name, one in value.items() if name in hints})
+        hints, plain = _hints(kind), _plain_names(kind)
+        return kind(
+            **{
+                name: one if name in plain else self.unpack(hints[name], one)
+                for name, one in value.items()
+                if name in hints
+            }
+        )
+
+
+# The shape of a class is looked up once, for a state has thousands of fields.
+
+
+@cache
+def _compared(kind: Any) -> Sequence[str]:
+    return [field.name for field in fields(kind) if field.compare]
 
 
 @cache
 def _hints(kind: Callable[..., object]) -> Mapping[str, Any]:
     return get_type_hints(kind)
+
+
+@cache
+def _plain_names(kind: Callable[..., object]) -> frozenset[str]:
+    """Return the names of fields whose JSON is their value."""
+    return frozenset(name for name, hint in _hints(kind).items() if hint in _PLAIN)

@@ -11,6 +11,7 @@ import pytest
 from agent_runtime import v1
 from agent_runtime_server.embedded import embedded, scratch_state_dir
 from agent_runtime_server.mockllm.server import MockServer, mock_server
+from enginekit.ready_made import begin_with_postgres_data
 from enginekit.rules import log_problems
 from killkit.sequential import order_problems, replay_problems
 from killkit.writers import Writer, rules
@@ -32,6 +33,7 @@ async def patient_model() -> AsyncIterator[MockServer]:
 async def services(patient_model: MockServer) -> AsyncIterator[list[Service]]:
     """Three replicas on the same stores."""
     with scratch_state_dir() as state_dir:
+        begin_with_postgres_data(state_dir)
         async with embedded(state_dir) as stores, AsyncExitStack() as stack:
             settings = {
                 "AGENT_RUNTIME_DATABASE_URL": stores.database_url,

@@ -8,6 +8,7 @@ import pytest
 from agent_runtime import v1
 from agent_runtime_server.embedded import embedded, scratch_state_dir
 from agent_runtime_server.mockllm.server import MockServer
+from enginekit.ready_made import begin_with_postgres_data
 from servicekit.model import calls, says
 from servicekit.process import ServerProcess, serving
 from servicekit.service import Service
@@ -20,6 +21,7 @@ SLOWLY = {"delay_ms": 50}
 @pytest.fixture(scope="session")
 async def replicas(one_model: MockServer) -> AsyncIterator[tuple[ServerProcess, ServerProcess]]:
     with scratch_state_dir() as state_dir:
+        begin_with_postgres_data(state_dir)
         async with embedded(state_dir) as stores:
             settings = {
                 "AGENT_RUNTIME_DATABASE_URL": stores.database_url,

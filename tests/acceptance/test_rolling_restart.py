@@ -10,6 +10,7 @@ import pytest
 from agent_runtime_client import Journal
 from agent_runtime_server.embedded import embedded, scratch_state_dir
 from agent_runtime_server.mockllm.server import mock_server
+from enginekit.ready_made import begin_with_postgres_data
 from servicekit.demo import Player, check, playing
 from servicekit.process import ServerProcess, serving
 
@@ -22,6 +23,7 @@ async def replicas() -> AsyncIterator[list[ServerProcess]]:
     """Replicas on the same databases, and a model that takes its time."""
     async with AsyncExitStack() as stack:
         state_dir = stack.enter_context(scratch_state_dir())
+        begin_with_postgres_data(state_dir)
         stores = await stack.enter_async_context(embedded(state_dir))
         model = await stack.enter_async_context(mock_server(delay_ms=8))
         settings = {

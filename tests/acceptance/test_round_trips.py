@@ -7,6 +7,7 @@ import pytest
 from agent_runtime import v1
 from agent_runtime_server.embedded import embedded, scratch_state_dir
 from agent_runtime_server.mockllm.server import MockServer
+from enginekit.ready_made import begin_with_postgres_data
 from servicekit.model import calls, says
 from servicekit.process import serving
 from servicekit.service import Service
@@ -17,6 +18,7 @@ from servicekit.statements import StatementLog, log_statements
 async def watched(one_model: MockServer) -> AsyncIterator[tuple[Service, StatementLog]]:
     """A server whose Postgres logs every statement."""
     with scratch_state_dir() as state_dir:
+        begin_with_postgres_data(state_dir)
         async with embedded(state_dir) as stores:
             settings = {
                 "AGENT_RUNTIME_DATABASE_URL": stores.database_url,

@@ -13,13 +13,15 @@ from agent_runtime_server.embedded.servers import Place
 from agent_runtime_server.embedded.supervisor import _until_ready
 from agent_runtime_server.stores.postgres.database import open_database
 from agent_runtime_server.stores.postgres.migrations import migrate
+from enginekit.ready_made import begin_with_postgres_data
 
 
 class OwnPostgres:
     """One server of the embedded binaries."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, **settings: str) -> None:
         self.place = place
+        self._settings = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         self._server = Postgres(place)
         self._process: asyncio.subprocess.Process | None = None
 
@@ -31,7 +33,7 @@ class OwnPostgres:
     async def start(self) -> None:
         """Start it and wait until it answers."""
         await self._server.prepare()
-        self._process = await self.place.spawn(*self._server.command())
+        self._process = await self.place.spawn(*self._server.command(), *self._settings)
         await _until_ready(self._server, self._process)
 
     async def crash(self) -> None:
@@ -51,10 +53,11 @@ async def own_place() -> AsyncIterator[Place]:
 
 
 @asynccontextmanager
-async def own_postgres() -> AsyncIterator[OwnPostgres]:
-    """Run a server with a migrated database."""
+async def own_postgres(**settings: str) -> AsyncIterator[OwnPostgres]:
+    """Run a server with a migrated database; settings go before those it has as an embedded one."""
     async with own_place() as place:
-        made = OwnPostgres(place)
+        begin_with_postgres_data(place.home.parent)
+        made = OwnPostgres(place, **settings)
         await made.start()
         try:
             async with open_database(made.url) as database:

@@ -1,4 +1,4 @@
-"""One Postgres for all tests of a worker; each test has a database of its own, cloned from a migrated one."""
+"""One Postgres for all tests of a worker; each test has a migrated database that no other one uses meanwhile."""
 
 import itertools
 from collections.abc import AsyncIterator
@@ -8,9 +8,17 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from agent_runtime_server.embedded import embedded, scratch_state_dir
-from agent_runtime_server.stores.postgres.database import open_database
-from agent_runtime_server.stores.postgres.migrations import migrate
+from enginekit.own_postgres import own_postgres
+
+_EMPTY = """
+    DO $$ BEGIN
+        PERFORM pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid();
+        EXECUTE (SELECT 'TRUNCATE ' || string_agg(quote_ident(tablename), ', ') FROM pg_tables
+            WHERE schemaname = 'public' AND tablename <> 'migrations');
+        PERFORM setval(quote_ident(sequencename)::regclass, start_value, false) FROM pg_sequences;
+    END $$"""
+"""What makes a migrated database that was used as good as new, in a tenth of the time that a new one takes."""
 
 
 class Cluster:
@@ -20,46 +28,49 @@ class Cluster:
         self._url = url
         self._template = urlsplit(url).path.lstrip("/")
         self._numbers = itertools.count(1)
+        self._migrated: list[str] = []  # and empty, for the next who asks
 
     def url(self, database: str) -> str:
         """Return the URL of a database."""
         return urlsplit(self._url)._replace(path=f"/{database}").geturl()
 
-    async def prepare(self) -> None:
-        """Migrate the template, and stop waiting for the disk: nothing here survives the tests."""
-        await self._execute("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
-        async with open_database(self._url) as database:
-            await migrate(database)
+    @asynccontextmanager
+    async def database(self) -> AsyncIterator[str]:
+        """Yield the URL of a migrated database without a row, and take the rows away afterwards."""
+        name = self._migrated.pop() if self._migrated else await self._make(self._template)
+        yield self.url(name)
+        await self._execute(name, _EMPTY)
+        self._migrated.append(name)
 
     @asynccontextmanager
-    async def database(self, template: str | None = None) -> AsyncIterator[str]:
-        """Make a database, migrated or after another template, and yield its URL."""
-        name = f"test_{next(self._numbers)}"
-        await self._execute(f"CREATE DATABASE {name} TEMPLATE {template or self._template}")
+    async def empty_database(self) -> AsyncIterator[str]:
+        """Yield the URL of a database without a table, and drop it afterwards."""
+        name = await self._make("template0")
         yield self.url(name)
-        await self._execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await self._execute("postgres", f"DROP DATABASE {name} WITH (FORCE)")
 
-    async def _execute(self, *statements: str) -> None:
-        connection = await asyncpg.connect(self.url("postgres"))
+    async def _make(self, template: str) -> str:
+        name = f"test_{next(self._numbers)}"
+        await self._execute("postgres", f"CREATE DATABASE {name} TEMPLATE {template}")
+        return name
+
+    async def _execute(self, database: str, statement: str) -> None:
+        connection = await asyncpg.connect(self.url(database))
         try:
-            for statement in statements:
-                await connection.execute(statement)
+            await connection.execute(statement)
         finally:
             await connection.close()
 
 
 @pytest.fixture(scope="session")
 async def cluster() -> AsyncIterator[Cluster]:
-    with scratch_state_dir() as state_dir:
-        async with embedded(state_dir, want_redis=False) as servers:
-            made = Cluster(servers.database_url)
-            await made.prepare()
-            yield made
+    async with own_postgres(fsync="off", full_page_writes="off") as postgres:  # nothing here survives the tests
+        yield Cluster(postgres.url)
 
 
 @pytest.fixture
 async def database_url(cluster: Cluster) -> AsyncIterator[str]:
-    """A migrated database that no other test uses."""
+    """A migrated database that no other test uses meanwhile, as empty as a new one."""
     async with cluster.database() as url:
         yield url
 
@@ -67,5 +78,5 @@ async def database_url(cluster: Cluster) -> AsyncIterator[str]:
 @pytest.fixture
 async def empty_database_url(cluster: Cluster) -> AsyncIterator[str]:
     """A database without a table."""
-    async with cluster.database("template0") as url:
+    async with cluster.empty_database() as url:
         yield url

@@ -63,7 +63,7 @@ async def standby(primary: str) -> AsyncIterator[Standby]:
         await _back_up(primary, place.data)
         for path in (place.data, *place.data.rglob("*")):
             give(path, place.account)
-        made = Standby(place)
+        made = Standby(place, fsync="off")
         await made.start()
         try:
             yield made

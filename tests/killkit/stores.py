@@ -13,6 +13,7 @@ from agent_runtime_server.embedded.postgres import Postgres
 from agent_runtime_server.embedded.processes import stop_child
 from agent_runtime_server.embedded.servers import Place, Server
 from agent_runtime_server.embedded.valkey import Valkey
+from enginekit.ready_made import begin_with_postgres_data
 
 _START_SECONDS: Final = 60
 _POLL_SECONDS: Final = 0.01
@@ -63,6 +64,7 @@ async def mortal_stores(state_dir: Path) -> AsyncIterator[tuple[MortalStore, Mor
     places = [Place(home / name, sockets, home / "install", account) for name in ("postgres", "valkey")]
     for place in places:
         place.make()
+    begin_with_postgres_data(home)
     postgres, valkey = MortalStore(Postgres(places[0])), MortalStore(Valkey(places[1]))
     try:
         await postgres.start()

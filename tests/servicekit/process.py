@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from agent_runtime_server.embedded import scratch_state_dir
+from enginekit.ready_made import begin_with_postgres_data
 from servicekit.ports import free_port
 
 _READY: Final = b"agent-runtime serving on "
@@ -138,6 +139,8 @@ async def serving(
 ) -> AsyncIterator[ServerProcess]:
     """Run a server with its own databases while the block runs."""
     with scratch_state_dir() as state_dir:
+        if "AGENT_RUNTIME_DATABASE_URL" not in settings:
+            begin_with_postgres_data(state_dir)
         server = ServerProcess(state_dir, settings, *options, program=program)
         await server.start()
         try:

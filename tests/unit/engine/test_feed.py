@@ -78,25 +78,32 @@ class Reader:
         self.error: ServiceError | None = None
         self._ended = False
         self._feed = feed
-        self._let = asyncio.Semaphore(0)
+        self._may_take = 0
+        self._may = asyncio.Event()
 
     async def run(self) -> None:
-        await self._let.acquire()
+        await self._until_it_may()
         try:
             async for item in self._feed:
                 self.items.append(item)
-                await self._let.acquire()
+                await self._until_it_may()
         except ServiceError as error:
             self.error = error
         self._ended = True
+
+    async def _until_it_may(self) -> None:
+        while not self._may_take:
+            self._may.clear()
+            await self._may.wait()
+        self._may_take -= 1
 
     def has_ended(self) -> bool:
         return self._ended
 
     async def read(self, count: int = 1000) -> None:
         """Let the reader take this many more items, and see how far it comes."""
-        for _ in range(count):
-            self._let.release()
+        self._may_take += count
+        self._may.set()
         await turns()
 
     @property

@@ -39,6 +39,7 @@ async def peak_of_attaching(here: Replica, session_id: str) -> tuple[int, int]:
         tracemalloc.stop()
 
 
+@pytest.mark.untraced  # it would take three times as long, and reaches nothing new
 @pytest.mark.timeout(300)
 async def test_attaching_takes_the_same_memory_however_long_the_log_is(here: Replica) -> None:
     session = await here.new_session()

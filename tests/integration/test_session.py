@@ -1,8 +1,10 @@
 """A session on one replica: commits in order, whatever other replicas commit meanwhile."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
+from weakref import ref
 
 import pytest
 
@@ -202,6 +204,18 @@ class TestFrames:
         one, two = await asyncio.gather(here.say(mine, "one", "f-1"), there.say(theirs, "one", "f-1"))
         assert one.seq == two.seq
         assert {one.duplicate, two.duplicate} == {True, False}
+
+    async def test_a_refusal_is_gone_with_all_it_holds_when_it_is_answered(self, here: Replica, mine: Session) -> None:
+        gc.disable()
+        try:
+            try:
+                await here.submit(mine, "f-1", cancel_turn=v1.CancelTurn(turn_id="none"))
+            except CallerError as error:
+                refusal = ref(error)
+            await asyncio.sleep(0)  # until the loop has let go of what woke this task
+            assert refusal() is None
+        finally:
+            gc.enable()
 
     async def test_a_frame_id_with_another_payload_is_refused(self, here: Replica, mine: Session) -> None:
         await here.say(mine, "one", "f-1")

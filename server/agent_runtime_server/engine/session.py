@@ -286,6 +286,8 @@ class Session:
         except asyncio.CancelledError:
             committing.add_done_callback(_unheard)
             raise
+        finally:
+            del committing  # it holds its refusal, and that by its traceback this frame: nothing of a frame may stay
 
     def spawn(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
         """Do work that outlives who asked for it."""
@@ -310,14 +312,17 @@ class Session:
         try:
             decide(draft)
             settle(draft)
-        except CallerError as refusal:
+        except CallerError:
             head_seq = state.head_seq - len(draft.events)
             if draft.events:
                 self._forget()
             if await self._is_stale(head_seq):
                 self._forget()
                 return None
-            return await self._known(frame, refusal)
+            known = await self._known(frame)
+            if known is None:
+                raise
+            return known
         except BaseException:
             self._forget()
             raise
@@ -329,12 +334,10 @@ class Session:
         """Tell whether others have committed since, which may change a refusal."""
         return await self._head() != head_seq
 
-    async def _known(self, frame: Frame | None, refusal: CallerError) -> Committed:
-        """Answer a refused frame as a duplicate when it was committed before; else let the refusal stand."""
+    async def _known(self, frame: Frame | None) -> Committed | None:
+        """Answer a refused frame as a duplicate when it was committed before."""
         known = await self._services.log.frame(frame.scope, frame.frame_id) if frame is not None else None
-        if known is None or frame is None:
-            raise refusal
-        return await self._again(frame, *known)
+        return None if known is None or frame is None else await self._again(frame, *known)
 
     async def _again(self, frame: Frame, seq: int, digest: bytes) -> Committed:
         """Answer a frame that is known, and run what it began: its first answer, with the lease, may have been lost."""

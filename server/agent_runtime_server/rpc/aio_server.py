@@ -1,7 +1,10 @@
-"""grpc.aio's server, kept alive: with grpc.aio's own, any caller ends the process by a method name that is no UTF-8.
+"""grpc.aio's server, kept alive and of one size.
 
-Its main loop decodes the name of every method that is not registered, and ends with the error of that. So here all
-methods that are served are registered, and a call of any other is refused before its name is looked at.
+With grpc.aio's own, any caller ends the process by a method name that is no UTF-8: its main loop decodes the name of
+every method that is not registered, and ends with the error of that. So here all methods that are served are
+registered, and a call of any other is refused before its name is looked at.
+And it keeps what cancelled and failed operations brought (see `batches`), and the metadata of each call, to which the
+function that looks for its method refers in a circle, until a collection of garbage. Both are done in another way here.
 """
 
 import asyncio
@@ -12,8 +15,19 @@ import grpc.aio
 from grpc._cython import cygrpc
 from grpc.aio._server import Server
 
+from agent_runtime_server.rpc import batches
+
 _NO_METHODS: Final = cygrpc._MethodResolver([], {})
 _NO_NAME: Final = "unknown"
+
+
+async def _find_method(method: str, metadata: object, methods: Any, _interceptors: object) -> Any:
+    """Return what handles a method; there are no interceptors."""
+    return methods.resolve_handler(cygrpc._HandlerCallDetails(method, metadata))
+
+
+cygrpc.execute_batch = batches.execute
+cygrpc._find_method_handler = _find_method
 
 
 class AioServer(Server, grpc.aio.Server):  # type: ignore[misc] # which has no types, either

@@ -5,7 +5,7 @@ from typing import Final
 
 from agent_runtime_server.stores.base import StoredEvent
 
-_MOST_EVENTS: Final = 256
+_MOST_EVENTS: Final = 32  # some turns: who was away for longer reads the log
 _MOST_BYTES: Final = 256 << 10
 
 

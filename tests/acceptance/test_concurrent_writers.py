@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -21,6 +21,8 @@ from servicekit.service import Service
 SEED: Final = int(os.environ.get("AGENT_RUNTIME_TEST_SEED", "11"))
 WRITERS: Final = 8
 FRAMES: Final = 25
+ROUNDS: Final = 8
+KINDS: Final = {"user_message", "tool_result", "approval_decision", "cancel_turn"}
 
 
 @pytest.fixture
@@ -53,7 +55,10 @@ async def test_the_log_is_one_order_of_what_all_have_written(services: list[Serv
     async with services[0].chat(session_id, client_id="executor") as executor:
         await executor.frame("caught_up")
         writers = [Writer(f"writer{n}", session_id, services, SEED + n) for n in range(WRITERS)]
-        await asyncio.gather(*(writer.write(FRAMES) for writer in writers))
+        for _ in range(ROUNDS):  # which of them come in time is chance: on until some of each kind did
+            await asyncio.gather(*(writer.write(FRAMES) for writer in writers))
+            if accepted_kinds(writers) == KINDS:
+                break
         last = v1.CancelTurn(drop_queue=True, reason="enough")
         await executor.write(v1.ChatRequest(frame_id="last", cancel_turn=last))
         await executor.ack("last")
@@ -63,8 +68,11 @@ async def test_the_log_is_one_order_of_what_all_have_written(services: list[Serv
     assert [p for p in order_problems(told, log) if p != "last is nobody's"] == []
     assert [*replay_problems(log)] == []
     accepted = [one for one in told if one.seqs]
-    kinds = {one.frame.WhichOneof("frame") for one in accepted}
-    assert kinds == {"user_message", "tool_result", "approval_decision", "cancel_turn"}
+    assert accepted_kinds(writers) == KINDS
     repeated = [one for one in accepted if any(a.outcome == v1.FrameAck.OUTCOME_DUPLICATE for _, a in one.answers)]
     assert len(accepted) > WRITERS * FRAMES / 4
     assert len(repeated) > len(accepted) / 4
+
+
+def accepted_kinds(writers: Sequence[Writer]) -> set[str | None]:
+    return {one.frame.WhichOneof("frame") for writer in writers for one in writer.told if one.seqs}

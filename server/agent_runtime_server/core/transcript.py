@@ -5,7 +5,9 @@ It is bounded: the oldest turns are forgotten as wholes, so that no call ever st
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
+
+from google.protobuf.message import Message
 
 from agent_runtime import v1
 
@@ -50,6 +52,7 @@ class HandedOff:
 
 
 Entry = Said | Answered | HandedOff
+M = TypeVar("M", bound=Message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +71,32 @@ def kept_bytes(told: Iterable[Told]) -> int:
 def conclude(transcript: list[Entry], told: list[Told]) -> None:
     """Count what stands behind the finished turns as one more, and forget the oldest beyond the bounds."""
     entries = transcript[sum(turn.entries for turn in told) :]
+    for entry in entries:
+        _own(entry)
     told.append(Told(len(entries), _size(entries)))
     if _exceeds(told, 1):
         while len(told) > 1 and _exceeds(told, _KEPT):
             del transcript[: told.pop(0).entries]
+
+
+def _own(entry: Entry) -> None:
+    """Take what an entry holds out of its events, which would stay with it, and are three times as large."""
+    if isinstance(entry, HandedOff):
+        entry.handoff = _copy(entry.handoff)
+        return
+    if isinstance(entry, Said):
+        entry.message = _copy(entry.message)
+        return
+    entry.message = _copy(entry.message)
+    for called in entry.calls:
+        called.call = _copy(called.call)
+        called.result = None if called.result is None else _copy(called.result)
+
+
+def _copy(message: M) -> M:
+    own = type(message)()
+    own.CopyFrom(message)
+    return own
 
 
 def _exceeds(told: Iterable[Told], share: float) -> bool:

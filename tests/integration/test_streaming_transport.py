@@ -253,7 +253,6 @@ async def test_many_are_read_at_common_moments_whether_their_takers_want_it_gath
         pours = (one.extensions["pour"](taker(number)) for number, one in enumerate(responses))
         async with asyncio.timeout(60):
             await asyncio.gather(*pours)
-        tick = seconds or _TICK_SECONDS
-        assert len({int(moment / tick) for moment in moments}) < len(moments)
+        assert len({int(moment / _TICK_SECONDS) for moment in moments}) < len(moments)
         for response in responses:
             await response.aclose()

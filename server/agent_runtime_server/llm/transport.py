@@ -18,7 +18,8 @@ _MOST_STRETCH: Final = 3  # times what the taker asked for
 _MANY_POURED: Final = 16  # answers at a time, from which on reading less often is worth that their ends wait, too
 _CROWD_POURED: Final = 40  # from which on what comes gathers for longer
 _MOST_CROWDED: Final = 3  # times longer
-_TICK_SECONDS: Final = 0.01  # at which a crowd is read whose takers want everything at once
+_TICK_SECONDS: Final = 0.02  # between the moments at which many are read
+_THICK_SECONDS: Final = 0.01  # for which pieces gather whose taker wants them at once, where many are poured
 _SOON: Final = 1.25  # ticks, within which one piece follows another where they come thick
 _INFORMATIONAL: Final = range(100, 200)
 
@@ -227,16 +228,14 @@ class _Connection(asyncio.Protocol):
         now, many = self._loop.time(), len(self._poured) >= _MANY_POURED
         pieces, self._pieces = self._pieces, 0
         before, self._handed = self._handed, now
-        tick = seconds or (_TICK_SECONDS if many else 0)
-        if not tick:
+        asked = seconds or (_THICK_SECONDS if many else 0)
+        dense = pieces > 1 or now - before < _SOON * asked
+        if not asked or not (seconds or dense):
             return
-        dense = pieces > 1 or now - before < _SOON * tick
-        if not seconds and not dense:
-            return
-        crowded = seconds * min(_MOST_CROWDED, max(1, len(self._poured) / _CROWD_POURED))
-        self._due = now + min(crowded + 4 * late, (1 + _MOST_STRETCH) * seconds)
+        crowded = asked * min(_MOST_CROWDED, max(1, len(self._poured) / _CROWD_POURED))
+        self._due = now + min(crowded + 4 * late, (1 + _MOST_STRETCH) * asked)
         if many:
-            self._due = tick * math.ceil(self._due / tick)
+            self._due = _TICK_SECONDS * math.ceil(self._due / _TICK_SECONDS)
         self._timer = self._loop.call_at(self._due, self._gathered_enough)
         if dense and many:
             self._pause()

@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
@@ -10,6 +11,8 @@ import grpc.aio
 import pytest
 
 from agent_runtime_server.rpc.aio_server import AioServer
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only glibc tells what it has given out")
 
 _MESSAGE = bytes(1 << 20)
 _STREAMS = 20

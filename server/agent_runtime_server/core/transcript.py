@@ -5,7 +5,7 @@ It is bounded: the oldest turns are forgotten as wholes, so that no call ever st
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 from google.protobuf.message import Message
 
@@ -16,11 +16,33 @@ MOST_ENTRIES: Final = 1000
 _KEPT: Final = 0.75  # of the most, so that a turn is not forgotten each turn: endpoints cache a prefix that stays
 
 
-@dataclass(slots=True)
+M = TypeVar("M", bound=Message)
+
+
+class Packed(Generic[M]):
+    """A dataclass's field for a message that may be set to its bytes, too: they take a fraction of its room."""
+
+    def __init__(self, kind: type[M]) -> None:
+        self._kind = kind
+
+    def __set_name__(self, _owner: type, name: str) -> None:
+        self._place = f"_{name}"
+
+    def __get__(self, holder: object, _owner: type | None = None) -> M:
+        if holder is None:
+            raise AttributeError("it has no default")  # which is what a dataclass asks
+        held: M | bytes = getattr(holder, self._place)
+        return self._kind.FromString(held) if isinstance(held, bytes) else held
+
+    def __set__(self, holder: object, message: M | bytes) -> None:
+        setattr(holder, self._place, message)
+
+
+@dataclass
 class Said:
     """The user said something; `rendered` is what was made of it for models, which stays the same."""
 
-    message: v1.UserMessage
+    message: Packed[v1.UserMessage] = Packed(v1.UserMessage)
     rendered: object = field(default=None, compare=False, repr=False)
 
 
@@ -32,14 +54,14 @@ class Called:
     result: v1.ToolResult | None = None
 
 
-@dataclass(slots=True)
+@dataclass
 class Answered:
     """The model answered; its calls stand in the order in which it asked for them.
 
     `rendered` is what was made of it for models; once all of its calls have results it stays the same.
     """
 
-    message: v1.AssistantMessage
+    message: Packed[v1.AssistantMessage] = Packed(v1.AssistantMessage)
     calls: list[Called] = field(default_factory=list)
     rendered: object = field(default=None, compare=False, repr=False)
 
@@ -52,7 +74,6 @@ class HandedOff:
 
 
 Entry = Said | Answered | HandedOff
-M = TypeVar("M", bound=Message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,24 +92,21 @@ def kept_bytes(told: Iterable[Told]) -> int:
 def conclude(transcript: list[Entry], told: list[Told]) -> None:
     """Count what stands behind the finished turns as one more, and forget the oldest beyond the bounds."""
     entries = transcript[sum(turn.entries for turn in told) :]
-    for entry in entries:
-        _own(entry)
     told.append(Told(len(entries), _size(entries)))
+    for entry in entries:
+        _pack(entry)
     if _exceeds(told, 1):
         while len(told) > 1 and _exceeds(told, _KEPT):
             del transcript[: told.pop(0).entries]
 
 
-def _own(entry: Entry) -> None:
-    """Take what an entry holds out of its events, which would stay with it, and are three times as large."""
+def _pack(entry: Entry) -> None:
+    """Take what an entry holds out of its events, which would stay with it; few ask for it once its turn is over."""
     if isinstance(entry, HandedOff):
         entry.handoff = _copy(entry.handoff)
         return
-    if isinstance(entry, Said):
-        entry.message = _copy(entry.message)
-        return
-    entry.message = _copy(entry.message)
-    for called in entry.calls:
+    entry.message = entry.message.SerializeToString()
+    for called in entry.calls if isinstance(entry, Answered) else ():
         called.call = _copy(called.call)
         called.result = None if called.result is None else _copy(called.result)
 

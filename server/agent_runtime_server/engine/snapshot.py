@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from google.protobuf.message import DecodeError, Message
 
-from agent_runtime_server.core.transcript import Called
+from agent_runtime_server.core.transcript import Called, Packed
 from agent_runtime_server.engine.state import State
 
 _Json: TypeAlias = Any
@@ -104,6 +104,8 @@ class _Unpacker:
         origin, arguments = get_origin(hint), get_args(hint)
         if origin in (Union, UnionType):
             return self._one_of(arguments, value)
+        if origin is Packed:
+            return self.unpack(arguments[0], value)
         if origin in _CONTAINERS:
             return _CONTAINERS[origin]([self.unpack(arguments[0], one) for one in value])
         if origin is tuple:

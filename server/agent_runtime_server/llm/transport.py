@@ -235,7 +235,7 @@ class _Connection(asyncio.Protocol):
         crowded = asked * min(_MOST_CROWDED, max(1, len(self._poured) / _CROWD_POURED))
         self._due = now + min(crowded + 4 * late, (1 + _MOST_STRETCH) * asked)
         if many:
-            self._due = _TICK_SECONDS * math.ceil(self._due / _TICK_SECONDS)
+            self._due = common_moment(self._due, seconds)
         self._timer = self._loop.call_at(self._due, self._gathered_enough)
         if dense and many:
             self._pause()
@@ -372,6 +372,12 @@ class _Connection(asyncio.Protocol):
             return
         self._ended = True
         self._wake()
+
+
+def common_moment(when: float, seconds: float) -> float:
+    """Return the next moment at which many are read; a window that was asked for puts it off by no more than itself."""
+    tick = min(_TICK_SECONDS, seconds or _TICK_SECONDS)
+    return tick * math.ceil(when / tick)
 
 
 def _serialised(request: httpx.Request) -> bytes:

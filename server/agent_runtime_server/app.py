@@ -1,4 +1,4 @@
-"""The composition root: the only place that names concrete stores, models and services."""
+"""The composition root: with `storage` the only place that names concrete stores, models and services."""
 
 import asyncio
 import os
@@ -26,9 +26,9 @@ from agent_runtime_server.engine.ledger import DayBudget, Ledger
 from agent_runtime_server.engine.limits import Budget, Limits
 from agent_runtime_server.engine.retention import Keeper, Policy
 from agent_runtime_server.engine.reviews import Reviews
-from agent_runtime_server.engine.session import Services
+from agent_runtime_server.engine.services import Services
 from agent_runtime_server.entrance import entrance, listen, options
-from agent_runtime_server.ground import Place, mock_model_url, store_urls
+from agent_runtime_server.ground import Place, mock_model_url
 from agent_runtime_server.llm.base import Models
 from agent_runtime_server.llm.resilient import Resilient
 from agent_runtime_server.rpc.admission import Admission, Capacity
@@ -47,23 +47,11 @@ from agent_runtime_server.rpc.replica import Replica
 from agent_runtime_server.rpc.service import handlers
 from agent_runtime_server.rpc.sessions import SessionService
 from agent_runtime_server.rpc.system import SystemService
-from agent_runtime_server.stores.base import History
-from agent_runtime_server.stores.postgres.approvals import PostgresApprovals
-from agent_runtime_server.stores.postgres.clock import DatabaseClock
-from agent_runtime_server.stores.postgres.database import Database, open_database
+from agent_runtime_server.storage import Stores, open_stores
 from agent_runtime_server.stores.postgres.histories import PostgresHistories
 from agent_runtime_server.stores.postgres.keys import PostgresKeys
-from agent_runtime_server.stores.postgres.leases import PostgresLeases, Presence, announce
-from agent_runtime_server.stores.postgres.log import PostgresLog
-from agent_runtime_server.stores.postgres.migrations import migrate
-from agent_runtime_server.stores.postgres.parked import PostgresParkedTurns
-from agent_runtime_server.stores.postgres.replicas import Replica as DatabaseReplica
-from agent_runtime_server.stores.postgres.replicas import name_of
-from agent_runtime_server.stores.postgres.retention import PostgresRetention
+from agent_runtime_server.stores.postgres.leases import Presence
 from agent_runtime_server.stores.postgres.usage import PostgresUsage
-from agent_runtime_server.stores.postgres.writer import Writer
-from agent_runtime_server.stores.redis import Cache, open_cache
-from agent_runtime_server.stores.redis.bus import RedisBus
 from agent_runtime_server.stores.shared import Spender
 from agent_runtime_server.telemetry.lag import watch_lag
 from agent_runtime_server.telemetry.metrics import Metrics, served
@@ -74,30 +62,11 @@ _log = structlog.get_logger(__name__)
 _END_SECONDS = 2
 MOCK_NOTICE = "The built-in mock model answers; set AGENT_RUNTIME_LLM_BASE_URL to reach a real one."
 
-_REPLICA_SECONDS = 2  # then a read goes to another server
 SERVICES = tuple(f"agent_runtime.v1.{name}Service" for name in ("Chat", "Hitl", "Session", "Event", "Agent", "System"))
 """Full names of what is served, in the order of their implementations."""
 
 
 Dependencies = Callable[[], Sequence[v1.Dependency]]
-
-
-@dataclass(frozen=True, slots=True)
-class Stores:
-    """The stores of this replica."""
-
-    database: Database
-    cache: Cache
-    bus: RedisBus
-    writer: Writer
-    log: PostgresLog
-    approvals: PostgresApprovals
-    leases: PostgresLeases
-    parked: PostgresParkedTurns
-    presence: Presence
-    clock: DatabaseClock
-    retention: PostgresRetention
-    histories: PostgresHistories
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +82,9 @@ async def running(settings: Settings, place: Place, hurry: asyncio.Event) -> Asy
     """Serve while the block runs, then drain, unless in a hurry; whatever background work fails ends the block."""
     async with AsyncExitStack() as stack:
         metrics = Metrics()
-        stores = await _open_stores(stack, settings, metrics)
+        stores = await open_stores(stack, settings, metrics)
         calls = ModelMetrics(metrics.registry)
-        model_url = settings.llm_base_url
-        notices: tuple[str, ...] = ()
-        if model_url is None:
-            model_url, notices = place.mock_url or await mock_model_url(stack), (MOCK_NOTICE,)
-            _log.warning(MOCK_NOTICE)
+        model_url, notices = await _model_url(stack, settings, place)
         model = open_model(stack, settings, model_url, stores.cache.circuits, calls)
         presence = stores.presence
         quotas = Quotas(settings.quotas, stores.cache.buckets(), lambda: presence.replicas, metrics)
@@ -165,6 +130,14 @@ async def running(settings: Settings, place: Place, hurry: asyncio.Event) -> Asy
                     await _end(task)
 
 
+async def _model_url(stack: AsyncExitStack, settings: Settings, place: Place) -> tuple[str, tuple[str, ...]]:
+    """Return where the model is, and what clients have to be told of it."""
+    if settings.llm_base_url is not None:
+        return settings.llm_base_url, ()
+    _log.warning(MOCK_NOTICE)
+    return place.mock_url or await mock_model_url(stack), (MOCK_NOTICE,)
+
+
 def _show_work(metrics: Metrics, replica: Replica, model: Resilient) -> None:
     """Let metrics show what this replica has to do now."""
     hub = replica.hub
@@ -184,60 +157,6 @@ async def _end(task: "asyncio.Task[None]") -> None:
         task.cancel()
 
 
-async def _open_stores(stack: AsyncExitStack, settings: Settings, observer: Observer) -> Stores:
-    database_url, redis_url = await store_urls(stack, settings)
-    others = settings.database_connections - 2  # one commits, one shows that this replica lives
-    database = await stack.enter_async_context(open_database(database_url, most_connections=others, observer=observer))
-    commits = await stack.enter_async_context(
-        open_database(database_url, name="commits", most_connections=1, idle_seconds=0, observer=observer)
-    )
-    cache = await stack.enter_async_context(open_cache(redis_url))
-    await migrate(database)
-    clock = DatabaseClock(database)
-    await clock.look()
-    presence = await stack.enter_async_context(announce(database_url))
-    lease = timedelta(seconds=settings.lease_seconds)
-    writer = Writer(commits, presence.replica, lease, observer)
-    bus = cache.bus(str(presence.replica))
-    log, approvals = PostgresLog(database, writer, presence.replica), PostgresApprovals(database)
-    replicas = await _open_replicas(stack, settings, writer, presence, observer)
-    return Stores(
-        database,
-        cache,
-        bus,
-        writer,
-        log,
-        approvals,
-        PostgresLeases(database, presence, lease),
-        PostgresParkedTurns(database),
-        presence,
-        clock,
-        PostgresRetention(database),
-        PostgresHistories(database, History(log, approvals), replicas, bus, observer),
-    )
-
-
-async def _open_replicas(
-    stack: AsyncExitStack, settings: Settings, writer: Writer, presence: Presence, observer: Observer
-) -> Sequence[DatabaseReplica]:
-    """Return the database's read replicas, which need not be there."""
-    replicas = []
-    for url in settings.replica_urls:
-        name = name_of(url)
-        opening = open_database(
-            url,
-            name=f"replica {name}",
-            least_connections=0,
-            most_connections=settings.database_replica_connections,
-            answer_seconds=_REPLICA_SECONDS,
-            observer=observer,
-        )
-        database = await stack.enter_async_context(opening)
-        history = History(PostgresLog(database, writer, presence.replica), PostgresApprovals(database))
-        replicas.append(DatabaseReplica(name, database, history, settings.database_replica_lag_seconds))
-    return replicas
-
-
 def _replica(
     settings: Settings,
     stores: Stores,
@@ -249,22 +168,7 @@ def _replica(
     ledger: Ledger,
 ) -> Replica:
     reviews = Reviews(stores.approvals)
-
-    def worked(spender: Spender, usage: v1.Usage) -> None:
-        ledger.count(spender, usage)
-        observer.turns_worked(spender.tenant, usage)
-
-    services = Services(
-        log=stores.log,
-        approvals=stores.approvals,
-        agents=builtin(),
-        limits=_limits(settings),
-        clock=stores.clock,
-        new_id=new_id,
-        bus=stores.bus,
-        committed=reviews.committed,
-        worked=worked,
-    )
+    services = _shared_services(settings, stores, reviews, observer, ledger)
     performer = Performer(
         model, services, settings.stream_window_ms / 1000, observer, quotas.spent, Prices(settings.llm_prices), ledger
     )
@@ -288,6 +192,26 @@ def _replica(
         notices=notices,
         forbid_self_approval=settings.auth_forbid_self_approval,
         quotas=quotas,
+    )
+
+
+def _shared_services(
+    settings: Settings, stores: Stores, reviews: Reviews, observer: ModelObserver, ledger: Ledger
+) -> Services:
+    def worked(spender: Spender, usage: v1.Usage) -> None:
+        ledger.count(spender, usage)
+        observer.turns_worked(spender.tenant, usage)
+
+    return Services(
+        log=stores.log,
+        approvals=stores.approvals,
+        agents=builtin(),
+        limits=_limits(settings),
+        clock=stores.clock,
+        new_id=new_id,
+        bus=stores.bus,
+        committed=reviews.committed,
+        worked=worked,
     )
 
 

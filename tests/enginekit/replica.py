@@ -21,7 +21,8 @@ from agent_runtime_server.engine.hub import Hub, Timing
 from agent_runtime_server.engine.ledger import DayBudget, Ledger
 from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.relay import Alone
-from agent_runtime_server.engine.session import Committed, Services, Session
+from agent_runtime_server.engine.services import Services
+from agent_runtime_server.engine.session import Committed, Session
 from agent_runtime_server.stores.base import Bus, StoredEvent
 from agent_runtime_server.stores.postgres.clock import DatabaseClock
 from agent_runtime_server.stores.postgres.usage import PostgresUsage

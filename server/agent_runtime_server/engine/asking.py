@@ -12,7 +12,8 @@ from agent_runtime_server.engine.deltas import Writing
 from agent_runtime_server.engine.feed import Ephemeral
 from agent_runtime_server.engine.ledger import Ledger
 from agent_runtime_server.engine.notices import notice
-from agent_runtime_server.engine.session import Services, Session
+from agent_runtime_server.engine.services import Services
+from agent_runtime_server.engine.session import Session
 from agent_runtime_server.engine.state import State
 from agent_runtime_server.engine.turn import TakeStep
 from agent_runtime_server.llm.base import Delay, ModelAnswer, Models

@@ -11,7 +11,8 @@ from agent_runtime_server.engine.appends import stored
 from agent_runtime_server.engine.draft import Draft
 from agent_runtime_server.engine.loading import begin
 from agent_runtime_server.engine.position import compacted
-from agent_runtime_server.engine.session import Services, Session
+from agent_runtime_server.engine.services import Services
+from agent_runtime_server.engine.session import Session
 from agent_runtime_server.engine.snapshot import pack
 from agent_runtime_server.engine.state import State
 from agent_runtime_server.engine.summary import summary

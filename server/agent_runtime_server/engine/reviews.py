@@ -10,7 +10,8 @@ from agent_runtime_server.core.clock import after, to_nanos
 from agent_runtime_server.core.errors import CallerError, StoreUnavailable
 from agent_runtime_server.engine.frames import resolved
 from agent_runtime_server.engine.intake import approval_not_found
-from agent_runtime_server.engine.session import Committed, Services, duplicate
+from agent_runtime_server.engine.services import Services
+from agent_runtime_server.engine.session import Committed, duplicate
 from agent_runtime_server.stores.base import ApprovalQuery, ApprovalStore, Frame, ListedApproval, StoredEvent
 
 _CLAIM_SECONDS = 120

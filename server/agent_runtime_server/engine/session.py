@@ -3,25 +3,22 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 from weakref import proxy
 
 import structlog
 
 from agent_runtime import v1
-from agent_runtime_server.agents.registry import Registry
-from agent_runtime_server.core.clock import Clock, to_nanos
+from agent_runtime_server.core.clock import to_nanos
 from agent_runtime_server.core.errors import CallerError, StoreUnavailable
-from agent_runtime_server.core.ids import IdFactory
 from agent_runtime_server.engine.appends import approval_rows, as_append
 from agent_runtime_server.engine.audience import Audience
 from agent_runtime_server.engine.draft import Draft
-from agent_runtime_server.engine.limits import Limits
 from agent_runtime_server.engine.loading import OvertakenError, fold, load
 from agent_runtime_server.engine.position import not_found
-from agent_runtime_server.engine.relay import Alone
 from agent_runtime_server.engine.roll import Roll
+from agent_runtime_server.engine.services import Services
 from agent_runtime_server.engine.settle import settle
 from agent_runtime_server.engine.snapshot import pack
 from agent_runtime_server.engine.state import State
@@ -33,9 +30,6 @@ from agent_runtime_server.engine.turn import (
 )
 from agent_runtime_server.engine.watch import Watch
 from agent_runtime_server.stores.base import (
-    ApprovalStore,
-    Bus,
-    EventLog,
     Frame,
     GoneError,
     LeaseAction,
@@ -54,26 +48,6 @@ _PAGE = 500
 
 T = TypeVar("T")
 Decide = Callable[[Draft], None]
-
-
-def _unaccounted(_spender: Spender, _usage: v1.Usage) -> None:
-    """Let nobody account for work."""
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What every session needs."""
-
-    log: EventLog
-    approvals: ApprovalStore
-    agents: Registry
-    limits: Limits
-    clock: Clock
-    new_id: IdFactory
-    committed: Callable[[Sequence[StoredEvent]], None]  # told of every commit of this replica
-    worked: Callable[[Spender, v1.Usage], None] = _unaccounted  # and of what it has added to somebody's work
-    bus: Bus = field(default_factory=Alone)
-    leaving: asyncio.Event = field(default_factory=asyncio.Event)  # set when this replica takes on no more steps
 
 
 class FencedError(Exception):

@@ -96,11 +96,11 @@ def _user_message(state: State, event: v1.SessionEvent) -> None:
     turn = state.turn
     if turn is None or turn.turn_id != event.turn_id:
         _enqueue(state, Queued(event.turn_id, event.seq, state.last_nanos, event.user_message, event.actor.subject))
-    elif turn.question is None:
-        turn.bytes += event.user_message.ByteSize()
+        return
+    turn.bytes += event.user_message.ByteSize()
+    if turn.question is None:
         turn.steering.append((event.seq, event.user_message))
     else:  # the answer; that of a call becomes its result
-        turn.bytes += event.user_message.ByteSize()
         if turn.question.HasField("budget"):
             _grant(state, turn, turn.question.budget, event.user_message)
         elif not turn.question.call_id:

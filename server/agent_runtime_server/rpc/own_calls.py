@@ -3,7 +3,7 @@
 from agent_runtime import v1
 from agent_runtime_server.core.errors import CallerError
 from agent_runtime_server.core.principal import Principal
-from agent_runtime_server.engine.session import Services
+from agent_runtime_server.engine.services import Services
 
 
 async def refuse_own(services: Services, who: Principal, approval_id: str) -> None:

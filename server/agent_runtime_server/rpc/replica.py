@@ -14,7 +14,7 @@ from agent_runtime_server.core.errors import CallerError
 from agent_runtime_server.core.principal import Principal
 from agent_runtime_server.engine.hub import Hub
 from agent_runtime_server.engine.reviews import Reviews
-from agent_runtime_server.engine.session import Services
+from agent_runtime_server.engine.services import Services
 from agent_runtime_server.rpc.access import require
 from agent_runtime_server.rpc.admission import Admission
 from agent_runtime_server.rpc.own_calls import refuse_own

@@ -7,7 +7,8 @@
 
 Every change of phase begins a new epoch, and a report counts in the epoch in which its call was let through only. While
 HALF_OPEN one call more than have succeeded so far is let through at a time; a place whose call never reports is free
-again after a while. The same machine stands as a script beside the Redis store, and the two are held to each other.
+again after a while. A call that fails tells how things stood when it was made, so the next probe is counted from then,
+however long it hung. The same machine stands as a script beside the Redis store, and the two are held to each other.
 """
 
 from dataclasses import dataclass, field
@@ -121,9 +122,9 @@ class Circuit:
             return
         if self.phase is Phase.CLOSED:
             self._count(rules, report, now)
-        elif self.trials.pop(report.trial, None) is not None:
+        elif (until := self.trials.pop(report.trial, None)) is not None:
             if report.bad:
-                self._open(rules, now)
+                self._open(rules, now, made=until - rules.trial_ms)
             elif report.good:
                 self.successes += 1
                 if self.successes >= rules.successes:
@@ -136,7 +137,7 @@ class Circuit:
         calls = self.good + self.bad
         too_many = calls >= rules.window_calls and self.bad * 100 >= calls * rules.window_percent
         if report.bad and (self.failures >= rules.failures or too_many):
-            self._open(rules, now)
+            self._open(rules, now, made=now)
 
     def _look(self, rules: Rules, now: int) -> bool:
         if self.phase is not Phase.OPEN or now < self.probe_at:
@@ -144,12 +145,12 @@ class Circuit:
         self.probe_at = now + rules.probe_ms
         return True
 
-    def _open(self, rules: Rules, now: int) -> None:
+    def _open(self, rules: Rules, now: int, *, made: int) -> None:
         failures = self.failures
         self._begin(Phase.OPEN, now)
         self.failures = max(failures, 1)
         self.until = now + rules.open_ms
-        self.probe_at = now + rules.probe_ms
+        self.probe_at = made + rules.probe_ms
 
     def _begin(self, phase: Phase, now: int) -> None:
         self.phase = phase

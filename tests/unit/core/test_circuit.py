@@ -96,6 +96,16 @@ def test_one_failure_opens_a_half_open_one_again() -> None:
     assert (circuit.phase, circuit.until) == (Phase.OPEN, 7 + RULES.open_ms)
 
 
+@pytest.mark.parametrize(("hung", "due"), [(0, 5_000), (3_000, 5_000), (5_000, 5_000), (60_000, 60_000)])
+def test_the_next_probe_is_due_five_seconds_after_a_call_that_failed_was_made(hung: int, due: int) -> None:
+    circuit = half_opened()
+    circuit.apply(RULES, Admit("a"), 0)
+    circuit.apply(RULES, Report(circuit.epoch, "a", bad=1), hung)
+    if hung < due:
+        assert not circuit.apply(RULES, Look(), due - 1)
+    assert circuit.apply(RULES, Look(), due)
+
+
 def test_a_call_that_is_given_up_or_never_reports_gives_its_place_back() -> None:
     circuit = half_opened()
     circuit.apply(RULES, Admit("a"), 0)
@@ -159,8 +169,9 @@ class Told:
     def ended(self, call: Call, now: int, *, good: bool | None) -> None:
         if call.epoch != self.epoch:
             return
-        if self.phase is Phase.HALF_OPEN and self.holders.pop(call.name, None) is None:
+        if self.phase is Phase.HALF_OPEN and call.name not in self.holders:
             return
+        made = self.holders.pop(call.name, now)
         if good is None:
             return
         self.outcomes.append((now, good))
@@ -169,6 +180,7 @@ class Told:
         if self.phase is Phase.HALF_OPEN:
             if not good:
                 self.begin(Phase.OPEN, now)
+                self.probed = made
             elif sum(row) == RULES.successes:
                 self.begin(Phase.CLOSED, now)
         elif not good and (

@@ -21,10 +21,10 @@ local function begin(phase)
   end
 end
 
-local function open()
+local function open(made)
   begin('open')
   c.failures = math.max(c.failures, 1)
-  c['until'], c.probe_at = now + rules.open_ms, now + rules.probe_ms
+  c['until'], c.probe_at = now + rules.open_ms, made + rules.probe_ms
 end
 
 local function count(good, bad)
@@ -32,7 +32,7 @@ local function count(good, bad)
   c.failures = good > 0 and bad or c.failures + bad
   local calls = c.good + c.bad
   local too_many = calls >= rules.window_calls and c.bad * 100 >= calls * rules.window_percent
-  if bad > 0 and (c.failures >= rules.failures or too_many) then open() end
+  if bad > 0 and (c.failures >= rules.failures or too_many) then open(now) end
 end
 
 if c.phase == 'open' and now >= c['until'] then begin('half_open') end
@@ -54,9 +54,10 @@ elseif op.kind == 'report' and op.epoch == c.epoch then
   if c.phase == 'closed' then
     count(op.good, op.bad)
   elseif c.trials[op.trial] then
+    local made = c.trials[op.trial] - rules.trial_ms
     c.trials[op.trial] = nil
     if op.bad > 0 then
-      open()
+      open(made)
     elseif op.good > 0 then
       c.successes = c.successes + 1
       if c.successes >= rules.successes then begin('closed') end

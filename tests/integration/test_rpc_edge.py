@@ -45,6 +45,8 @@ class Hitl:
         self.calls: list[Call] = []
         self.frames: list[object] = []
         self.endless = False
+        self.endless_lists = False
+        self.together: list[service.Outgoing] = []
         self.started = asyncio.Event()
         self.ended: asyncio.Queue[BaseException | None] = asyncio.Queue()
 
@@ -68,7 +70,7 @@ class Hitl:
     async def _fail(self) -> None:
         raise StoreUnavailable("Postgres is down")
 
-    async def hitl(self, requests: AsyncIterator[Any], call: Call) -> AsyncIterator[v1.HitlResponse | bytes]:
+    async def hitl(self, requests: AsyncIterator[Any], call: Call) -> service.Responses:
         self.calls.append(call)
         try:
             async with asyncio.TaskGroup():
@@ -82,8 +84,12 @@ class Hitl:
                     if self.error is not None:
                         raise self.error  # noqa: TRY301 # as a handler does it
                     yield v1.HitlResponse(resume_token=request.frame_id).SerializeToString()
+                    if self.together:
+                        yield self.together
                     while self.endless:
                         yield v1.HitlResponse(resume_token="x" * 500_000)
+                    while self.endless_lists:
+                        yield [v1.HitlResponse(resume_token="x" * 500_000)] * 3
         except BaseException as error:
             await self.ended.put(error)
             raise
@@ -306,9 +312,21 @@ async def test_a_subscription_is_validated(world: World) -> None:
     assert "after_seq" in refused.fields
 
 
-@pytest.mark.parametrize("endless", [False, True], ids=["waiting for frames", "sending"])
-async def test_a_cancelled_stream_sees_the_cancellation(world: World, endless: bool) -> None:
-    world.hitl.endless = endless
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 100])
+async def test_answers_that_leave_together_come_in_their_order_and_wait_for_no_more(world: World, count: int) -> None:
+    texts = [f"{number}" for number in range(count)]
+    world.hitl.together = [v1.HitlResponse(resume_token=text).SerializeToString() for text in texts]
+    stream = world.stub.Hitl()
+    for _ in range(2):
+        await stream.write(v1.HitlRequest(frame_id="f"))
+        assert [(await stream.read()).resume_token for _ in range(count + 1)] == ["f", *texts]
+    assert world.log.said == []
+
+
+@pytest.mark.parametrize("sends", ["", "endless", "endless_lists"], ids=["waiting for frames", "sending", "in lists"])
+async def test_a_cancelled_stream_sees_the_cancellation(world: World, sends: str) -> None:
+    endless = bool(sends)
+    setattr(world.hitl, sends or "endless", endless)
     stream = world.stub.Hitl()
     await stream.write(v1.HitlRequest(frame_id="f"))
     await stream.read()

@@ -1,4 +1,4 @@
-"""What gRPC has read for somebody who waits no more is freed."""
+"""What gRPC has read for somebody who waits no more is freed, and what may wait for what follows is marked so."""
 
 import asyncio
 import ctypes
@@ -9,10 +9,10 @@ from typing import Any
 
 import grpc.aio
 import pytest
+from grpc._cython import cygrpc
 
+from agent_runtime_server.rpc import batches
 from agent_runtime_server.rpc.aio_server import AioServer
-
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only glibc tells what it has given out")
 
 _MESSAGE = bytes(1 << 20)
 _STREAMS = 20
@@ -71,9 +71,34 @@ async def talk(method: Impatient, channel: grpc.aio.Channel) -> None:
     assert await call.read() is grpc.aio.EOF
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc tells what it has given out")
 async def test_a_message_that_comes_too_late_is_not_kept(impatient: tuple[Impatient, grpc.aio.Channel]) -> None:
     await talk(*impatient)
     before = allocated()
     for _ in range(_STREAMS):
         await talk(*impatient)
     assert allocated() - before < _STREAMS * len(_MESSAGE) // 4
+
+
+async def flags_of(*operations: Any) -> list[int]:
+    """Return with which flags operations are handed to gRPC."""
+    begun: list[Any] = []
+
+    async def begin(_call: object, operations: Any, batch: Any) -> None:
+        begun.extend(operations)
+        await batch
+
+    batches.execute(None, operations, asyncio.get_running_loop(), begin)
+    return [operation._flags for operation in begun]
+
+
+@pytest.mark.parametrize(("more", "flags"), [(False, [8]), (True, [8 | cygrpc.WriteFlag.buffer_hint])])
+async def test_a_message_may_wait_when_more_follows(more: bool, flags: list[int]) -> None:
+    batches.more_follows.set(more)
+    assert await flags_of(cygrpc.SendMessageOperation(b"text", 8)) == flags
+
+
+async def test_the_end_of_a_stream_waits_for_nothing() -> None:
+    batches.more_follows.set(True)
+    status = cygrpc.SendStatusFromServerOperation((), 0, b"", 0)
+    assert await flags_of(cygrpc.SendMessageOperation(b"text", 0), status) == [0, 0]

@@ -8,6 +8,7 @@ from agent_runtime import v1
 from agent_runtime_server.agents.step import offered_to, take_step
 from agent_runtime_server.core.observe import ModelObserver, Nobody
 from agent_runtime_server.core.prices import Prices
+from agent_runtime_server.engine.audience import Audience
 from agent_runtime_server.engine.deltas import Writing
 from agent_runtime_server.engine.feed import Ephemeral
 from agent_runtime_server.engine.ledger import Ledger
@@ -46,7 +47,7 @@ class Asking:
         self.effect = effect
         self.agent = services.agents.get(state.agent_id)
         self._session = session
-        self._curtain = _Curtain(session.audience.show)
+        self._curtain = _Curtain(session.audience)
         self.writing = Writing(effect, services.new_id, self._curtain, performer.window_seconds)
         step = take_step(
             performer.model,
@@ -86,22 +87,21 @@ class Asking:
 class _Curtain:
     """Holds back what is to be shown until it rises."""
 
-    def __init__(self, show: Callable[[Ephemeral], None]) -> None:
-        self._show = show
+    def __init__(self, audience: Audience) -> None:
+        self._audience = audience
         self._held: list[Ephemeral] = []
         self._risen = False
 
-    def __call__(self, item: Ephemeral) -> None:
+    def __call__(self, *items: Ephemeral) -> None:
         if self._risen:
-            self._show(item)
+            self._audience.show(*items)
         else:
-            self._held.append(item)
+            self._held.extend(items)
 
     def rise(self) -> None:
         """Show what was held back, and from now on everything at once."""
         self._risen = True
-        for item in self._held:
-            self._show(item)
+        self._audience.show(*self._held)
         self._held.clear()
 
 

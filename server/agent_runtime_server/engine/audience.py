@@ -143,14 +143,15 @@ class Audience:
         yield from self._writing.so_far() if self._writing is not None else ()
         yield from self._held_up.now()
 
-    def show(self, item: Ephemeral, *, but: Feed | None = None) -> None:
+    def show(self, *items: Ephemeral, but: Feed | None = None) -> None:
         """Hand something ephemeral to every feed, here and elsewhere, except to the one it came from."""
-        if isinstance(item, v1.TurnNotice):
-            self._held_up.note(item)
         for feed in self.feeds:
             if feed is not but:
-                feed.offer((item,))
-        self.relay.show(item)
+                feed.offer(items)
+        for item in items:
+            if isinstance(item, v1.TurnNotice):
+                self._held_up.note(item)
+            self.relay.show(item)
 
     # -- what other replicas tell -----------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from agent_runtime import v1
 from agent_runtime_server.engine.turn import TakeStep
@@ -13,6 +14,14 @@ _CHANNELS = {
     Channel.REASONING: v1.MessageDelta.CHANNEL_REASONING,
     Channel.TOOL_ARGUMENTS: v1.MessageDelta.CHANNEL_TOOL_ARGUMENTS,
 }
+
+
+class Show(Protocol):
+    """Shows deltas to all observers."""
+
+    def __call__(self, *deltas: v1.MessageDelta) -> None:
+        """Show them in this order."""
+        ...
 
 
 @dataclass(slots=True)
@@ -36,7 +45,7 @@ class Writing:
         self,
         step: TakeStep,
         new_id: Callable[[str], str],
-        show: Callable[[v1.MessageDelta], None],
+        show: Show,
         window_seconds: float,
     ) -> None:
         self.message_id = new_id("msg")
@@ -58,12 +67,13 @@ class Writing:
 
     def __call__(self, deltas: Sequence[Delta]) -> None:
         """Take what one read from the model brought."""
+        self.size += sum(len(delta.text) for delta in deltas)
+        if not self._window:
+            self._show(*[self._more(self._text(delta), delta.text) for delta in deltas])
+            return
         for delta in deltas:
             self._text(delta).gathered.append(delta.text)
-            self.size += len(delta.text)
-            if not self._window:
-                self.flush()
-        if self._window and self._timer is None:
+        if self._timer is None:
             self._flush_in(self._window)
 
     def _text(self, delta: Delta) -> _Text:
@@ -90,13 +100,15 @@ class Writing:
 
     def flush(self) -> None:
         """Show what has gathered."""
-        for text in self._texts.values():
-            if text.gathered:
-                more = "".join(text.gathered)
-                text.gathered.clear()
-                text.shown.append(more)
-                text.index += 1
-                self._show(self._delta(text, more, replace=False))
+        gathered = [text for text in self._texts.values() if text.gathered]
+        if gathered:
+            self._show(*[self._more(text, "".join(text.gathered)) for text in gathered])
+
+    def _more(self, text: _Text, content: str) -> v1.MessageDelta:
+        text.gathered.clear()
+        text.shown.append(content)
+        text.index += 1
+        return self._delta(text, content, replace=False)
 
     def close(self) -> None:
         """Stop the timer; what still gathers is not shown any more."""

@@ -8,8 +8,9 @@ is still being written comes as one replacing delta.
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Final, Protocol
 
 from agent_runtime import v1
@@ -25,6 +26,8 @@ _MOST_BYTES: Final = 256 << 10
 _MOST_CONTROLS: Final = 256
 _MOST_PINGS: Final = 8
 _PAGE: Final = 200
+_MOST_IN_BURST: Final = 32
+_MOST_BURST_BYTES: Final = 16 << 10
 _RETRY_SECONDS: Final = (0.5, 1.5)
 
 Ephemeral = v1.MessageDelta | v1.ToolProgress | v1.TurnNotice
@@ -78,7 +81,7 @@ class Seat:
 
 
 class Feed:
-    """A reader of one session; iterate it to get what to send."""
+    """A reader of one session; iterate it, or its bursts, to get what to send."""
 
     def __init__(
         self,
@@ -182,22 +185,24 @@ class Feed:
         self._wake.ring()
 
     async def __aiter__(self) -> AsyncIterator[Item]:
+        async for burst in self.bursts():
+            for item in burst:
+                yield item
+                self._check_end()
+
+    async def bursts(self) -> AsyncIterator[list[Item]]:
+        """Yield what there is to send, as much at a time as can go out together."""
         while True:
             self._wake.silence()
             self._check_end()
-            sent = False
-            if not self._live:
-                async for replayed in self._replay():
-                    sent = True
-                    if self._shows(replayed):
-                        yield replayed
-                        self._check_end()
-            while (item := self._next()) is not None:
+            before, sent = self._sent_seq, False
+            page = [] if self._live else await self._replay()
+            for burst in chain(_together(filter(self._shows, page)), iter(self._burst, [])):
                 sent = True
-                if self._shows(item):
-                    yield item
-                    self._check_end()
-            if not sent:
+                self.last_sent = time.monotonic()
+                yield burst
+                self._check_end()
+            if not sent and self._sent_seq == before:
                 if self._half_closed and self._live and self._source.at_rest():
                     return
                 await self._wake.wait()
@@ -207,12 +212,12 @@ class Feed:
             raise self._end
 
     def _shows(self, item: Item) -> bool:
-        """Tell whether the reader asked for it, and note that something is sent."""
+        """Tell whether the reader asked for it."""
         kinds = self._wanted.kinds
-        if kinds is not None and isinstance(item, StoredEvent) and item.kind not in kinds:
-            return False
-        self.last_sent = time.monotonic()
-        return True
+        return kinds is None or not isinstance(item, StoredEvent) or item.kind in kinds
+
+    def _burst(self) -> list[Item]:
+        return next(_together(filter(self._shows, iter(self._next, None))), [])
 
     def _next(self) -> Item | None:
         """Return what can be sent now: what is queued, then control frames; an ack as soon as its event is out."""
@@ -249,13 +254,13 @@ class Feed:
         """Tell whether the reader must acknowledge before this event is sent."""
         return isinstance(item, StoredEvent) and item.seq - self._acked_seq > self._wanted.most_unacked
 
-    async def _replay(self) -> AsyncIterator[Item]:
-        """Yield the next page of the log; at its head go live, without a moment in which a commit could be missed."""
+    async def _replay(self) -> list[Item]:
+        """Return the next page of the log; at its head go live, without a moment in which a commit could be missed."""
         limit = _PAGE
         if self._wanted.most_unacked:
             limit = min(limit, self._wanted.most_unacked - (self._sent_seq - self._acked_seq))
             if limit <= 0 and self._sent_seq < self._source.head_seq:
-                return
+                return []
         page = self._source.recent(self._sent_seq)
         if page is None:
             try:
@@ -263,20 +268,19 @@ class Feed:
             except StoreUnavailable:  # the stream stays, and looks again; not at the moment at which all others do
                 delay = random.uniform(*_RETRY_SECONDS)  # noqa: S311 - as said
                 asyncio.get_running_loop().call_later(delay, self._wake.ring)
-                return
+                return []
         if page and page[0].seq != self._sent_seq + 1:  # compaction has overtaken this reader
             raise compacted(page[0].seq, self._source.head_seq)
-        for event in page[:limit]:
-            self._sent_seq = event.seq
-            yield event
+        page = page[:limit]
+        items: list[Item] = [*page]
+        self._sent_seq = page[-1].seq if page else self._sent_seq
         if self._sent_seq >= self._source.head_seq:
             self._live = True
-            texts = [*self._source.texts()] if self._wanted.ephemeral else []
             if not self._caught_up:
                 self._caught_up = True
-                yield v1.CaughtUp(head_seq=self._sent_seq)
-            for delta in texts:
-                yield delta
+                items.append(v1.CaughtUp(head_seq=self._sent_seq))
+            items.extend(self._source.texts() if self._wanted.ephemeral else ())
+        return items
 
     def pinged(self, nonce: int) -> None:
         """Answer a ping with the next beat, when many streams write at once; sooner when they crowd."""
@@ -298,6 +302,20 @@ class Feed:
         for nonce in self._pings:
             self.answer(heartbeat(self._source.head_seq, nonce))
         self._pings = ()
+
+
+def _together(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Yield items in lists of which each is small enough to go out at once."""
+    burst: list[Item] = []
+    size = 0
+    for item in items:
+        burst.append(item)
+        size += len(item.payload) if isinstance(item, StoredEvent) else 0
+        if len(burst) == _MOST_IN_BURST or size > _MOST_BURST_BYTES:
+            yield burst
+            burst, size = [], 0
+    if burst:
+        yield burst
 
 
 def heartbeat(head_seq: int, nonce: int = 0) -> v1.Heartbeat:

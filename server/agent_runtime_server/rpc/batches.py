@@ -1,12 +1,17 @@
-"""gRPC's batches of operations, each seen to its end: grpc.aio leaks those whose waiter is cancelled, and failed ones.
+"""gRPC's batches of operations, each seen to its end, and frames that leave together.
+
+grpc.aio leaks batches whose waiter is cancelled, and failed ones.
 
 It frees what it has made of a batch, and the message that came with it, only where somebody still waits and nothing
 failed. So every stream that broke off while it was read or written, and every answer to a client that had left, stayed
 for ever, often with the 64 KiB that were read from the connection together with it.
+
+And it has no way to say that a frame need not leave by itself, because another one follows at once: `more_follows`.
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
+from contextvars import ContextVar
 from typing import Any, Final, cast
 
 from grpc._cython import cygrpc
@@ -14,6 +19,9 @@ from grpc._cython import cygrpc
 Execute = Callable[[Any, Any, Any], Coroutine[Any, None, None]]
 
 _EXECUTE: Final = cast("Execute", cygrpc.execute_batch)
+
+more_follows: Final = ContextVar("more_follows", default=False)
+"""Whether what the present task writes may wait for what it writes next, so that both leave by one system call."""
 
 
 class _Batch:
@@ -63,9 +71,19 @@ class _Batch:
 
 
 def execute(
-    call: object, operations: object, loop: asyncio.AbstractEventLoop, how: Execute = _EXECUTE
+    call: object, operations: tuple[Any, ...], loop: asyncio.AbstractEventLoop, how: Execute = _EXECUTE
 ) -> "asyncio.Future[None]":
     """Begin a batch and return what waits for it; the batch goes on when that is cancelled."""
+    if more_follows.get():
+        operations = _held(operations)
     waiter = loop.create_future()
     _Batch(waiter, how, call, operations)
     return waiter
+
+
+def _held(operations: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the sending of a message with leave to wait; anything else as it is."""
+    if len(operations) > 1 or type(operations[0]) is not cygrpc.SendMessageOperation:
+        return operations
+    message, flags = operations[0]._message, operations[0]._flags  # noqa: SLF001 - there is no other way to say it
+    return (cygrpc.SendMessageOperation(message, flags | cygrpc.WriteFlag.buffer_hint),)

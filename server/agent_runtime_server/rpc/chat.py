@@ -1,7 +1,7 @@
 """ChatService: one reader and one writer a stream; the stream owns nothing, the log is the truth."""
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import structlog
@@ -18,7 +18,7 @@ from agent_runtime_server.rpc import acks, wire
 from agent_runtime_server.rpc.hello import first_frame
 from agent_runtime_server.rpc.principal import Principal, principal
 from agent_runtime_server.rpc.replica import Replica
-from agent_runtime_server.rpc.service import BadFrame, Call, Incoming, Outgoing
+from agent_runtime_server.rpc.service import BadFrame, Call, Incoming, Responses
 from agent_runtime_server.rpc.validation import require_frame_id, validate
 
 _log = structlog.get_logger(__name__)
@@ -62,7 +62,7 @@ class ChatService:
         lsn = await self._replica.behind_write(who)
         return v1.SubmitFrameResponse(frame_ack=acks.accepted(frame.frame_id, committed, lsn))
 
-    async def chat(self, requests: AsyncIterator[Incoming], call: Call) -> AsyncGenerator[Outgoing, None]:
+    async def chat(self, requests: AsyncIterator[Incoming], call: Call) -> Responses:
         """Hold a conversation: hello, welcome, replay, caught_up, live."""
         hello = (await first_frame(requests, v1.ChatRequest, self._replica.hello_seconds)).hello
         self._replica.refuse_draining()
@@ -75,8 +75,8 @@ class ChatService:
             with self._replica.stream(lambda: attachment.feed.half_closed):
                 yield v1.ChatResponse(welcome=welcome)
                 del hello, welcome  # the stream may be open for an hour
-                async for item in attachment.feed:
-                    yield wire.chat_frame(item)
+                async for burst in attachment.feed.bursts():
+                    yield [wire.chat_frame(item) for item in burst]
         finally:
             session.audience.leave(attachment.feed)
             reader.cancel()

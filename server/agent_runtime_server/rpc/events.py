@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -15,7 +15,7 @@ from agent_runtime_server.rpc import wire
 from agent_runtime_server.rpc.pages import make_token, read_token
 from agent_runtime_server.rpc.principal import principal
 from agent_runtime_server.rpc.replica import Replica, draining
-from agent_runtime_server.rpc.service import Call, Outgoing
+from agent_runtime_server.rpc.service import Call, Responses
 from agent_runtime_server.rpc.streams import OpenStream
 from agent_runtime_server.stores.base import CompactedError, EventLog, FeedPlace, StoredEvent
 
@@ -39,7 +39,7 @@ class EventService:
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
 
-    async def subscribe_events(self, request: v1.SubscribeEventsRequest, call: Call) -> AsyncGenerator[Outgoing, None]:
+    async def subscribe_events(self, request: v1.SubscribeEventsRequest, call: Call) -> Responses:
         """Yield events, ephemeral frames where asked for, and heartbeats."""
         self._replica.refuse_draining()
         kinds = _wanted_kinds(request)
@@ -52,7 +52,7 @@ class EventService:
 
     async def _one(
         self, request: v1.SubscribeEventsRequest, tenant: str, kinds: Collection[int], stream: OpenStream
-    ) -> AsyncGenerator[Outgoing, None]:
+    ) -> Responses:
         session = await self._replica.hub.session(request.session_id, tenant, latest=True)
         state = await session.load()
         check_position(session.oldest_seq, state.head_seq, request.after_seq)
@@ -61,16 +61,14 @@ class EventService:
         if self._replica.draining:  # since the call was let in
             feed.answer(self._replica.farewell())
         try:
-            async for item in feed:
-                frame = wire.feed_frame(item)
-                if frame is not None:
-                    yield frame
+            async for burst in feed.bursts():
+                yield [frame for item in burst if (frame := wire.feed_frame(item)) is not None]
         finally:
             session.audience.leave(feed)
 
     async def _all(
         self, request: v1.SubscribeEventsRequest, tenant: str, kinds: Collection[int], stream: OpenStream
-    ) -> AsyncGenerator[Outgoing, None]:
+    ) -> Responses:
         log = self._replica.services.log
         place = _place(request.resume_token) if request.resume_token else await log.feed_end()
         last_sent, told, warned = time.monotonic(), False, False

@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -21,7 +21,7 @@ from agent_runtime_server.rpc.hello import first_frame
 from agent_runtime_server.rpc.pages import fingerprint, fitting, make_token, page_size, read_place, read_token
 from agent_runtime_server.rpc.principal import Principal, principal
 from agent_runtime_server.rpc.replica import Replica, draining
-from agent_runtime_server.rpc.service import BadFrame, Call, Incoming, Outgoing
+from agent_runtime_server.rpc.service import BadFrame, Call, Incoming, Responses
 from agent_runtime_server.rpc.validation import require_frame_id, validate
 from agent_runtime_server.stores.base import ApprovalQuery, Frame
 
@@ -128,7 +128,7 @@ class HitlService:
         sender = frames.Sender(reviewer.actor, "", frame_id)
         return await intake.decide(session, self._store, sender, decision, frame)
 
-    async def hitl(self, requests: AsyncIterator[Incoming], call: Call) -> AsyncGenerator[Outgoing, None]:
+    async def hitl(self, requests: AsyncIterator[Incoming], call: Call) -> Responses:
         """Show approvals and take decisions: hello, welcome, every pending one, caught_up, live."""
         hello = (await first_frame(requests, v1.HitlRequest, self._replica.hello_seconds)).hello
         self._replica.refuse_draining()

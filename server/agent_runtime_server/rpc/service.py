@@ -5,9 +5,8 @@ messages or bytes that are serialised already, so that stored events are spliced
 
 What grpc.aio does to a streaming method, measured: when a client cancels, breaks off or sends more than
 `grpc.max_receive_message_length`, the request iterator mostly ends first, just as on half-close, and CancelledError
-comes after. When that happens while a response is being sent, grpc drops the generator, and the event loop closes it
-later, in another task; a TaskGroup around the `yield` would make an error of its own of that GeneratorExit. So here
-the implementation's generator always sees CancelledError, also at a `yield`, perhaps in another task than before.
+comes after. When that happens while a response is being sent, grpc drops a method that is a generator where it stands.
+So to grpc they are coroutines that write, and the implementation's generator sees CancelledError, also at a `yield`.
 """
 
 import asyncio
@@ -23,12 +22,14 @@ from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
+from grpc._cython import cygrpc
 
 from agent_runtime import v1
 from agent_runtime_server.core.errors import Bug, CallerError, ServiceError, invalid
 from agent_runtime_server.core.ids import new_id
 from agent_runtime_server.core.principal import LOCAL, Principal
 from agent_runtime_server.rpc.access import ACCESS, PACKAGE
+from agent_runtime_server.rpc.batches import more_follows
 from agent_runtime_server.rpc.gate import Gate
 from agent_runtime_server.rpc.status import end
 from agent_runtime_server.rpc.streams import OpenStream
@@ -93,7 +94,9 @@ class TooLarge(BadFrame):
 Incoming = Message | BadFrame
 Outgoing = Message | bytes
 Unary = Callable[[Any, Call], Awaitable[Outgoing]]
-Streaming = Callable[[Any, Call], AsyncGenerator[Outgoing, None]]
+Responses = AsyncGenerator[Outgoing | list[Outgoing], None]
+"""Of a stream; those in a list are there at the same moment, and leave together."""
+Streaming = Callable[[Any, Call], Responses]
 
 
 def handlers(
@@ -152,25 +155,29 @@ class _Edge:
         context.set_trailing_metadata(tuple(call.trailing.items()))
         return response
 
-    async def _stream(
-        self, _requests: AsyncIterator[Incoming], context: "AnyContext"
-    ) -> AsyncGenerator[Outgoing, None]:
+    async def _stream(self, _requests: AsyncIterator[Incoming], context: "AnyContext") -> None:
         call = await self._begin(context)
-        responses: AsyncGenerator[Outgoing, None] | None = None
         try:
             await self._admit(call, context)
             with self._counted(call) as call.stream:
                 source = _Frames(context) if self._descriptor.client_streaming else _accepted(await only(context))
-                responses = self._behaviour(source, call)
-                async for response in responses:
-                    yield response
-        except GeneratorExit:
-            if responses is not None:
-                await self._cancel(responses, call)
-            raise
+                await self._send(self._behaviour(source, call), context, call)
+        except cygrpc.ExecuteBatchError:
+            raise  # nobody is there any more
         except Exception as error:  # noqa: BLE001 # the seam, as above
             end(context, self._failure(error, call), correlation_id=call.correlation_id)
             error.__traceback__ = None  # it holds the frames and with them the request, which may hold the error
+
+    async def _send(self, responses: Responses, context: "AnyContext", call: Call) -> None:
+        async for response in responses:
+            try:
+                if isinstance(response, list):
+                    await _write_together(response, context)
+                else:
+                    await context.write(response)
+            except BaseException:
+                await self._cancel(responses, call)
+                raise
 
     async def _begin(self, context: "AnyContext") -> Call:
         call = _call(self._descriptor.full_name, context)
@@ -186,8 +193,7 @@ class _Edge:
     def _counted(self, call: Call) -> AbstractContextManager[OpenStream]:
         return nullcontext(call.stream) if self._gate is None else self._gate.stream(call.principal, call.peer)
 
-    async def _cancel(self, responses: AsyncGenerator[Outgoing, None], call: Call) -> None:
-        structlog.contextvars.bind_contextvars(correlation_id=call.correlation_id)
+    async def _cancel(self, responses: Responses, call: Call) -> None:
         try:
             with suppress(asyncio.CancelledError, StopAsyncIteration):
                 await responses.athrow(asyncio.CancelledError())
@@ -201,6 +207,14 @@ class _Edge:
             self._log.exception("rpc_failed", method=call.method, correlation_id=call.correlation_id)
             return Bug()
         return failure
+
+
+async def _write_together(frames: list[Outgoing], context: "AnyContext") -> None:
+    """Write frames: the first leaves at once, the others with the last."""
+    last = len(frames) - 1
+    for index, frame in enumerate(frames):
+        more_follows.set(0 < index < last)
+        await context.write(frame)
 
 
 def parser(message_class: type[Message], max_bytes: int) -> Callable[[bytes], Incoming]:

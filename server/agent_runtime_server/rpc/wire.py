@@ -1,6 +1,7 @@
 """Frames and pages put together from stored bytes, which are never parsed and serialised again."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from agent_runtime import v1
@@ -8,6 +9,7 @@ from agent_runtime_server.engine.feed import Item
 from agent_runtime_server.stores.base import StoredEvent
 
 _CHAT_EVENT: Final = v1.ChatResponse.EVENT_FIELD_NUMBER
+_CHAT_DELTA: Final = v1.ChatResponse.MESSAGE_DELTA_FIELD_NUMBER
 _FEED_EVENT: Final = v1.SubscribeEventsResponse.EVENT_FIELD_NUMBER
 _PAGE_EVENT: Final = v1.ListSessionEventsResponse.EVENTS_FIELD_NUMBER
 
@@ -18,7 +20,7 @@ def chat_frame(item: Item) -> bytes | v1.ChatResponse:
         case StoredEvent():
             return _field(_CHAT_EVENT, item.payload)
         case v1.MessageDelta():
-            return v1.ChatResponse(message_delta=item)
+            return _field(_CHAT_DELTA, item.SerializeToString())
         case v1.ToolProgress():
             return v1.ChatResponse(tool_progress=item)
         case v1.TurnNotice():
@@ -68,7 +70,12 @@ def event_page(events: Sequence[StoredEvent], after_seq: int, head_seq: int) -> 
 
 def _field(number: int, payload: bytes) -> bytes:
     """Return a length-delimited protobuf field."""
-    return _varint(number << 3 | 2) + _varint(len(payload)) + payload
+    return _head(number, len(payload)) + payload
+
+
+@lru_cache(1024)
+def _head(number: int, size: int) -> bytes:
+    return _varint(number << 3 | 2) + _varint(size)
 
 
 def _varint(value: int) -> bytes:

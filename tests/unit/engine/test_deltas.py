@@ -22,7 +22,10 @@ class Desk:
     def __init__(self, window: float = WINDOW) -> None:
         self.shown: list[v1.MessageDelta] = []
         self.loop = DialLoop()
-        self.writing = Writing(TakeStep("turn-1", 0, 2), World().new_id, self.shown.append, window)
+        self.writing = Writing(TakeStep("turn-1", 0, 2), World().new_id, self.show, window)
+
+    def show(self, *deltas: v1.MessageDelta) -> None:
+        self.shown.extend(deltas)
 
     def write(self, *deltas: Delta) -> None:
         async def write() -> None:
@@ -160,8 +163,8 @@ async def test_it_runs_on_any_loop() -> None:
     shown: list[v1.MessageDelta] = []
     done = asyncio.Event()
 
-    def show(delta: v1.MessageDelta) -> None:
-        shown.append(delta)
+    def show(*deltas: v1.MessageDelta) -> None:
+        shown.extend(deltas)
         if len(shown) == 2:
             done.set()
 

@@ -33,7 +33,7 @@ class Standby(OwnPostgres):
     async def until_it_has(self, primary: str) -> None:
         """Wait until it has replayed what the primary has written so far."""
         connection = await asyncpg.connect(primary)
-        position = await connection.fetchval("SELECT pg_current_wal_flush_lsn()::text")
+        position = await connection.fetchval("SELECT pg_current_wal_insert_lsn()::text")
         await connection.close()
         async with asyncio.timeout(60):
             while not await self._has(primary, position):  # noqa: ASYNC110 - Postgres tells nobody

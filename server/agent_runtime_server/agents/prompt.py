@@ -6,9 +6,9 @@ transcript forgets old turns, and of a long turn what the oldest calls returned 
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Final, TypeAlias, TypeVar, cast
+from typing import Final, TypeAlias
 
 from agent_runtime import v1
 from agent_runtime_server.agents import rendering
@@ -27,17 +27,28 @@ def messages(agent: Agent, transcript: Sequence[Entry], *, others: Sequence[Agen
     """Return the whole request: what the agent is told, then the conversation as it went."""
     found: list[Message] = [{"role": "system", "content": _system(agent, transcript, others)}]
     for entry in transcript:
-        if isinstance(entry, Said):
-            found.extend(_once(entry, lambda said: _said(said.message), whole=True))
-        elif isinstance(entry, Answered):
-            found.extend(_once(entry, _answered, whole=all(called.result is not None for called in entry.calls)))
+        if isinstance(entry, Said | Answered):
+            found += entry.rendered or _rendered(entry)
     _bound_results(found)
+    return found
+
+
+def _rendered(entry: Said | Answered) -> list[Message]:
+    """Render an entry, once when it is whole: a long conversation is sent again with each step."""
+    if isinstance(entry, Said):
+        entry.rendered = found = _said(entry.message)
+        return found
+    found = _answered(entry)
+    if all(called.result is not None for called in entry.calls):
+        entry.rendered = found
     return found
 
 
 def _bound_results(found: list[Message]) -> None:
     """Leave out the oldest results beyond the bound, but none of the last answer's calls."""
     over = sum(len(str(message["content"])) for message in found if message["role"] == "tool") - _MOST_RESULTS
+    if over <= 0:
+        return
     to_leave_out = -(-over // _LEFT_OUT_AT_ONCE) * _LEFT_OUT_AT_ONCE
     last_calls = max((index for index, message in enumerate(found) if "tool_calls" in message), default=0)
     for index, message in enumerate(found[:last_calls]):
@@ -47,18 +58,6 @@ def _bound_results(found: list[Message]) -> None:
         if message["role"] == "tool" and size > len(_LEFT_OUT):
             found[index] = message | {"content": _LEFT_OUT}
             to_leave_out -= size
-
-
-Rendered = TypeVar("Rendered", Said, Answered)
-
-
-def _once(entry: Rendered, render: Callable[[Rendered], list[Message]], *, whole: bool) -> list[Message]:
-    """Render an entry, once when it is whole: a long conversation is sent again with each step."""
-    if not whole:
-        return render(entry)
-    if entry.rendered is None:
-        entry.rendered = render(entry)
-    return cast("list[Message]", entry.rendered)
 
 
 def tool_definitions(specs: Iterable[v1.ToolSpec]) -> list[dict[str, object]]:

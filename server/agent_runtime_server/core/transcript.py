@@ -43,7 +43,7 @@ class Said:
     """The user said something; `rendered` is what was made of it for models, which stays the same."""
 
     message: Packed[v1.UserMessage] = Packed(v1.UserMessage)
-    rendered: object = field(default=None, compare=False, repr=False)
+    rendered: list[dict[str, object]] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ class Answered:
 
     message: Packed[v1.AssistantMessage] = Packed(v1.AssistantMessage)
     calls: list[Called] = field(default_factory=list)
-    rendered: object = field(default=None, compare=False, repr=False)
+    rendered: list[dict[str, object]] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(slots=True)

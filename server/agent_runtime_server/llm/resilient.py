@@ -104,7 +104,7 @@ class Resilient:
 
         async def call(number: int) -> ModelAnswer:
             await line.quiet(patience.seconds, number, tell)
-            async with self._turnstile.place(request.tenant, _cost(request), lambda: _queued(line, tell)):
+            async with self._turnstile.place(request.tenant, lambda: _cost(request), lambda: _queued(line, tell)):
                 return await line.call(request, shown)
 
         def once_more(state: RetryCallState) -> None:

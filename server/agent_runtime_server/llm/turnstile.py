@@ -21,17 +21,19 @@ class Turnstile:
         """Number of calls that wait for a place."""
         return len(self._queue)
 
-    def place(self, tenant: str, cost: int, waits: Callable[[], None]) -> AbstractAsyncContextManager[None]:
-        """Hold a place while the block runs; calls `waits` when none is free."""
+    def place(
+        self, tenant: str, cost: Callable[[], int], waits: Callable[[], None]
+    ) -> AbstractAsyncContextManager[None]:
+        """Hold a place while the block runs; asks for the cost and calls `waits` when none is free."""
         return self._held(tenant, cost, waits) if self._places else nullcontext()
 
     @asynccontextmanager
-    async def _held(self, tenant: str, cost: int, waits: Callable[[], None]) -> AsyncIterator[None]:
+    async def _held(self, tenant: str, cost: Callable[[], int], waits: Callable[[], None]) -> AsyncIterator[None]:
         if self._taken < self._places:
             self._taken += 1
         else:
             waits()
-            await self._wait(tenant, cost)
+            await self._wait(tenant, cost())
         try:
             yield
         finally:

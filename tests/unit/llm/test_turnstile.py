@@ -36,7 +36,7 @@ class Calls:
         self.told += 1
 
     async def call(self, tenant: str, order: list[str] | None = None) -> None:
-        async with self.turnstile.place(tenant, 1, self._tell):
+        async with self.turnstile.place(tenant, lambda: 1, self._tell):
             if order is not None:
                 order.append(tenant)
             with self._counted(tenant):

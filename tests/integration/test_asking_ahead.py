@@ -11,7 +11,6 @@ from agent_runtime_server.engine.session import Session
 from agent_runtime_server.stores.postgres.database import Connection
 from enginekit.model import Answer
 from enginekit.replica import Replica, as_event, replica
-from enginekit.stores import until_one_waits
 from enginekit.turns import until_true
 
 
@@ -79,19 +78,3 @@ async def test_a_step_that_is_no_longer_wanted_is_not_asked_twice(database_url: 
         await asyncio.gather(saying, cancelling)
         await until_true(lambda: here.model.aborted == 1 and not here.hub.active_sessions)
         assert len(here.model.requests) == 1
-
-
-async def test_where_many_turns_run_a_request_waits_for_its_commit(database_url: str) -> None:
-    async with replica(database_url) as here:
-        *busy, late = [await here.new_session() for _ in range(17)]
-        here.model.then(*(Answer("Hello", holds=True) for _ in range(17)))
-        await asyncio.gather(*(here.say(session) for session in busy))
-        await until_true(lambda: len(here.model.requests) == 16)
-        async with held_up(here, late):
-            saying = late.spawn(here.say(late))
-            await until_one_waits(database_url)
-            assert len(here.model.requests) == 16
-        await saying
-        await until_true(lambda: len(here.model.requests) == 17)
-        here.model.go.set()
-        await until_true(lambda: not here.hub.active_sessions)

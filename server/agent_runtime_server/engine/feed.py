@@ -196,8 +196,8 @@ class Feed:
             self._wake.silence()
             self._check_end()
             before, sent = self._sent_seq, False
-            page = [] if self._live else await self._replay()
-            for burst in chain(_together(filter(self._shows, page)), iter(self._burst, [])):
+            page = () if self._live else _together(filter(self._shows, await self._replay()))
+            for burst in chain(page, iter(self._burst, [])):
                 sent = True
                 self.last_sent = time.monotonic()
                 yield burst
@@ -217,7 +217,14 @@ class Feed:
         return kinds is None or not isinstance(item, StoredEvent) or item.kind in kinds
 
     def _burst(self) -> list[Item]:
-        return next(_together(filter(self._shows, iter(self._next, None))), [])
+        """Take what can be sent now, as far as it goes out together."""
+        burst: list[Item] = []
+        size = 0
+        while len(burst) < _MOST_IN_BURST and size <= _MOST_BURST_BYTES and (item := self._next()) is not None:
+            if self._shows(item):
+                burst.append(item)
+                size += len(item.payload) if isinstance(item, StoredEvent) else 0
+        return burst
 
     def _next(self) -> Item | None:
         """Return what can be sent now: what is queued, then control frames; an ack as soon as its event is out."""

@@ -43,7 +43,6 @@ _BATCH = 100
 _MOST_IDLE_SESSIONS = 2000
 _MOST_IDLE_BYTES = 128 << 20  # of content that they hold
 _LEAVE_SECONDS = 25  # to leave in, for a stream that has grown old
-_FEW_TURNS = 16  # beyond which requests that need not be made yet would hold up the commits of those that begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +161,6 @@ class Hub:
         """Ask the model already while the commit that calls for it is on its way."""
         effect = next_effect(state)
         if not isinstance(effect, TakeStep) or self._leaving or self._group is None:
-            return None
-        if len(self._running) >= _FEW_TURNS:
             return None
         performer = self._performer
         if state.turn is None or state.turn.broken or performer.services.agents.find(state.agent_id) is None:

@@ -171,10 +171,12 @@ class _Edge:
     async def _send(self, responses: Responses, context: "AnyContext", call: Call) -> None:
         async for response in responses:
             try:
-                if isinstance(response, list):
-                    await _write_together(response, context)
-                else:
+                if not isinstance(response, list):
                     await context.write(response)
+                elif len(response) == 1:
+                    await context.write(response[0])
+                else:
+                    await _write_together(response, context)
             except BaseException:
                 await self._cancel(responses, call)
                 raise

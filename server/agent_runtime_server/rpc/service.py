@@ -171,12 +171,7 @@ class _Edge:
     async def _send(self, responses: Responses, context: "AnyContext", call: Call) -> None:
         async for response in responses:
             try:
-                if not isinstance(response, list):
-                    await context.write(response)
-                elif len(response) == 1:
-                    await context.write(response[0])
-                else:
-                    await _write_together(response, context)
+                await _write_together(response if isinstance(response, list) else [response], context)
             except BaseException:
                 await self._cancel(responses, call)
                 raise

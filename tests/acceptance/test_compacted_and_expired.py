@@ -139,7 +139,7 @@ async def run(*command: str) -> tuple[int | None, str, str]:
     """Run a command of the client; return its status and what it printed and remarked."""
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "agent_runtime_client.cli", *command), stdout=pipe, stderr=pipe
+        *(sys.executable, "-m", "agent_runtime_cli", *command), stdout=pipe, stderr=pipe
     )
     printed, remarks = await process.communicate()
     return process.returncode, printed.decode(), remarks.decode()

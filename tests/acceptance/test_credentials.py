@@ -291,7 +291,7 @@ async def test_a_client_with_fresh_credentials_goes_on(asking: ServerProcess, ke
 async def test_keys_are_made_at_the_terminal(connect: Open, keys: KeyRing) -> None:
     async def run(*arguments: str) -> tuple[int | None, str]:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "agent_runtime_client.cli", "keys", *arguments,
+            sys.executable, "-m", "agent_runtime_cli", "keys", *arguments,
             env={**os.environ, "AGENT_RUNTIME_DATABASE_URL": keys.database_url},
             stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip

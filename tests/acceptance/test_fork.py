@@ -57,7 +57,7 @@ async def test_the_command_prints_the_id_of_the_fork(server: ServerProcess, mode
         command = [
             sys.executable,
             "-m",
-            "agent_runtime_client.cli",
+            "agent_runtime_cli",
             "fork",
             session.session_id,
             "--target",

@@ -14,7 +14,7 @@ from servicekit.process import ServerProcess
 
 
 async def replay(target: str, *arguments: str) -> tuple[int | None, str, str]:
-    command = (sys.executable, "-m", "agent_runtime_client.cli", "replay", *arguments, "--target", target)
+    command = (sys.executable, "-m", "agent_runtime_cli", "replay", *arguments, "--target", target)
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )

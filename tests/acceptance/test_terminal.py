@@ -31,7 +31,7 @@ async def start(*arguments: str, cwd: Path, **settings: str) -> asyncio.subproce
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("AGENT_RUNTIME_")}
     ours = {f"AGENT_RUNTIME_{name.upper()}": value for name, value in settings.items()}
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "agent_runtime_client.cli", *arguments),
+        *(sys.executable, "-m", "agent_runtime_cli", *arguments),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -112,7 +112,7 @@ async def test_the_terminal_and_the_library_come_in(world: World, tmp_path: Path
         assert (await client.create_session()).owner.subject == "ann"
     shown.write(tmp_path / "chain.pem", tmp_path / "key.pem")
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "agent_runtime_client.cli", "sessions", "--target", world.server.target),
+        *(sys.executable, "-m", "agent_runtime_cli", "sessions", "--target", world.server.target),
         *("--tls-ca", world.folder / "ca.pem", "--tls-cert", tmp_path / "chain.pem", "--tls-key", tmp_path / "key.pem"),
         env={**os.environ, "AGENT_RUNTIME_TOKEN": world.issuer.token()},
         stdout=asyncio.subprocess.PIPE,

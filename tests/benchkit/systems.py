@@ -13,7 +13,7 @@ from benchkit.load import PLACE
 from benchkit.processes import KIT_PATH, Child, child
 from servicekit.ports import free_port
 
-SERVE: Final = ("-m", "agent_runtime_client.cli", "serve", "--stop-on-stdin-close", "--port", "0", "--metrics-port")
+SERVE: Final = ("-m", "agent_runtime_cli", "serve", "--stop-on-stdin-close", "--port", "0", "--metrics-port")
 _KIT: Final = Path(__file__).resolve().parent
 
 

@@ -4,7 +4,7 @@ What is switched off: circuit breakers with their probes, and the allowance that
 exponential backoff with full jitter and its longest wait; how long a step goes on calling, settings say.
 """
 
-from agent_runtime_client.cli import main
+from agent_runtime_cli import main
 from agent_runtime_server.llm.allowance import Allowance
 from agent_runtime_server.llm.breaker import Breaker, Permit
 

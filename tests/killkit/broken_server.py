@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from agent_runtime import v1
-from agent_runtime_client.cli import main
+from agent_runtime_cli import main
 from agent_runtime_server.engine.runner import Apply, Runner
 from agent_runtime_server.engine.session import Session
 from agent_runtime_server.engine.turn import Effect

@@ -52,7 +52,7 @@ async def model_process(folder: Path) -> AsyncIterator[str]:
     script.write_text(json.dumps(SCRIPT))
     with (folder / "model.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "agent_runtime_client.cli", "mock-llm", "--port", "0", "--script", str(script)),
+            *(sys.executable, "-m", "agent_runtime_cli", "mock-llm", "--port", "0", "--script", str(script)),
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
         )

@@ -17,7 +17,7 @@ _READY: Final = b"agent-runtime serving on "
 _START_SECONDS: Final = 60
 _STOP_SECONDS: Final = 40
 
-PROGRAM: Final = ("agent_runtime_client.cli",)
+PROGRAM: Final = ("agent_runtime_cli",)
 """The module that is run, and what stands before the command."""
 
 IN_A_HURRY: Final = {

@@ -30,7 +30,7 @@ async def own_server() -> AsyncIterator[str]:
 
 
 async def _start(log: IO[bytes]) -> asyncio.subprocess.Process:
-    command = [sys.executable, "-m", "agent_runtime_client.cli", "serve"]
+    command = [sys.executable, "-m", "agent_runtime_cli", "serve"]
     options = ["--port", "0", "--metrics-port", "0", "--stop-on-stdin-close"]
     # A session of its own: Ctrl-C is for the chat. Its standard input is what ties its life to ours.
     return await asyncio.create_subprocess_exec(

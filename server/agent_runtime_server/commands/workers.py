@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 
 READY: Final = "worker ready, metrics on port"
 _COMMAND: Final = (
-    *(sys.executable, "-m", "agent_runtime_client.cli", "serve"),
+    *(sys.executable, "-m", "agent_runtime_cli", "serve"),
     *("--worker", "--insecure", "--stop-on-stdin-close", "--metrics-port", "0"),
 )
 _START_SECONDS: Final = 60

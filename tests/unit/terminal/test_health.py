@@ -11,7 +11,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
-from agent_runtime_client import cli
+import agent_runtime_cli as cli
 
 STATES = {
     "": health_pb2.HealthCheckResponse.SERVING,

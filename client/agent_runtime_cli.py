@@ -1,4 +1,7 @@
-"""`agent-runtime`: finds its commands among the installed entry points and runs one."""
+"""`agent-runtime`: finds its commands among the installed entry points and runs one.
+
+It stands by itself, so that nothing has imported gRPC when a command sets what that reads from the environment.
+"""
 
 import os
 import sys
@@ -29,7 +32,7 @@ class Unavailable(Exception):
 
 def main() -> None:
     """Run the program with the arguments of the process."""
-    # gRPC reads it when it is imported, which each command does; its own notes are not for people at a terminal.
+    # gRPC's own notes are not for people at a terminal.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     sys.exit(run(sys.argv[1:]))
 

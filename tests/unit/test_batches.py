@@ -1,10 +1,10 @@
-"""What gRPC has read for somebody who waits no more is freed, and what may wait for what follows is marked so."""
+"""What gRPC has read for nobody is freed, what may wait for what follows is marked so, and a frame can slip in."""
 
 import asyncio
 import ctypes
 import sys
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import grpc.aio
@@ -48,16 +48,24 @@ class Impatient:
         yield b"enough"
 
 
-@pytest.fixture
-async def impatient() -> AsyncIterator[tuple[Impatient, grpc.aio.Channel]]:
-    method, server = Impatient(), AioServer([("grpc.max_receive_message_length", -1)])
-    handler: Any = grpc.stream_stream_rpc_method_handler(method.handle)
+@asynccontextmanager
+async def talking(handle: Callable[[Any, Any], Any]) -> AsyncIterator[grpc.aio.Channel]:
+    """Serve one method while the block runs."""
+    server = AioServer([("grpc.max_receive_message_length", -1)])
+    handler: Any = grpc.stream_stream_rpc_method_handler(handle)
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Test", {"Talk": handler})])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield method, channel
+        yield channel
     await server.stop(0)
+
+
+@pytest.fixture
+async def impatient() -> AsyncIterator[tuple[Impatient, grpc.aio.Channel]]:
+    method = Impatient()
+    async with talking(method.handle) as channel:
+        yield method, channel
 
 
 async def talk(method: Impatient, channel: grpc.aio.Channel) -> None:
@@ -80,25 +88,105 @@ async def test_a_message_that_comes_too_late_is_not_kept(impatient: tuple[Impati
     assert allocated() - before < _STREAMS * len(_MESSAGE) // 4
 
 
-async def flags_of(*operations: Any) -> list[int]:
-    """Return with which flags operations are handed to gRPC."""
-    begun: list[Any] = []
+class Loose:
+    """Takes what it is told to write, and says how it is told to end, when it is told to."""
 
-    async def begin(_call: object, operations: Any, batch: Any) -> None:
-        begun.extend(operations)
+    def __init__(self) -> None:
+        self.flags: list[int] = []
+        self.batches: asyncio.Queue[Any] = asyncio.Queue()
+        self.outbox = batches.Outbox(self.write)
+
+    async def write(self, message: bytes) -> None:
+        if message == b"too late":
+            raise cygrpc.UsageError("RPC already finished.")
+        operations = (cygrpc.SendMessageOperation(message, 8),)
+        await batches.execute(None, operations, asyncio.get_running_loop(), self.begin)
+
+    async def begin(self, _call: object, operations: Any, batch: Any) -> None:
+        self.flags.extend(operation._flags for operation in operations)
+        self.batches.put_nowait(batch)
         await batch
 
-    batches.execute(None, operations, asyncio.get_running_loop(), begin)
-    return [operation._flags for operation in begun]
+    async def end(self) -> None:
+        """Tell the oldest batch that it has ended."""
+        (await self.batches.get()).set_result(None)
 
 
-@pytest.mark.parametrize(("more", "flags"), [(False, [8]), (True, [8 | cygrpc.WriteFlag.buffer_hint])])
-async def test_a_message_may_wait_when_more_follows(more: bool, flags: list[int]) -> None:
-    batches.more_follows.set(more)
-    assert await flags_of(cygrpc.SendMessageOperation(b"text", 8)) == flags
+HELD = 8 | cygrpc.WriteFlag.buffer_hint
+
+
+@pytest.mark.parametrize(("frames", "flags"), [(1, [8]), (2, [8, 8]), (4, [8, HELD, HELD, 8])])
+async def test_the_first_leaves_at_once_and_the_others_with_the_last(frames: int, flags: list[int]) -> None:
+    to = Loose()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(to.outbox.write([b"text"] * frames))
+        for _ in range(frames):
+            await to.end()
+    assert to.flags == flags
 
 
 async def test_the_end_of_a_stream_waits_for_nothing() -> None:
-    batches.more_follows.set(True)
+    to = Loose()
     status = cygrpc.SendStatusFromServerOperation((), 0, b"", 0)
-    assert await flags_of(cygrpc.SendMessageOperation(b"text", 0), status) == [0, 0]
+    batches.outbox.set(to.outbox)
+    last = batches.execute(
+        None, (cygrpc.SendMessageOperation(b"text", 0), status), asyncio.get_running_loop(), to.begin
+    )
+    await to.end()
+    await last
+    assert to.flags == [0, 0]
+
+
+async def test_a_frame_slips_in_without_waiting_and_the_next_writing_waits_for_it() -> None:
+    to = Loose()
+    assert to.outbox.slip_in(b"beat")
+    assert not to.outbox.slip_in(b"another, while the first is under way")
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(to.outbox.write([b"text"]))
+        await asyncio.sleep(0)
+        assert to.batches.qsize() == 1
+        await to.end()
+        await to.end()
+    assert to.outbox.slip_in(b"beat")
+
+
+async def test_what_went_wrong_with_what_slipped_in_is_told_to_the_next_writing() -> None:
+    to = Loose()
+    assert to.outbox.slip_in(b"beat")
+    to.batches.get_nowait().set_exception(ConnectionError("gone"))
+    assert not to.outbox.slip_in(b"beat")
+    with pytest.raises(ConnectionError, match="gone"):
+        await to.outbox.write([b"text"])
+
+
+async def test_nothing_slips_in_behind_the_end() -> None:
+    assert not Loose().outbox.slip_in(b"too late")
+
+
+class Slipping:
+    """Lets a large message slip in, which does not all fit on the way, and then ends as it is told."""
+
+    def __init__(self, end: grpc.StatusCode | None) -> None:
+        self.end = end
+
+    async def handle(self, _requests: object, context: Any) -> None:
+        outbox = batches.Outbox(context.write)
+        assert outbox.slip_in(_MESSAGE)
+        assert not outbox.slip_in(_MESSAGE)
+        if self.end is not None:
+            context.set_code(self.end)
+            return
+        await outbox.flush()
+        await outbox.write([b"enough"])
+
+
+@pytest.mark.parametrize("end", [None, grpc.StatusCode.OK, grpc.StatusCode.ABORTED])
+async def test_a_frame_that_slipped_in_arrives_however_the_stream_ends(end: grpc.StatusCode | None) -> None:
+    async with talking(Slipping(end).handle) as channel:
+        call: Any = channel.stream_stream("/test.Test/Talk")()
+        assert await call.read() == _MESSAGE
+        if end is None:
+            assert await call.read() == b"enough"
+        if end in (None, grpc.StatusCode.OK):
+            assert await call.read() is grpc.aio.EOF
+        assert await call.code() is (end or grpc.StatusCode.OK)

@@ -89,7 +89,7 @@ class Audience:
     def leave(self, feed: Feed) -> None:
         """Take a feed away."""
         self.feeds.discard(feed)
-        feed.watch = None
+        feed.watch = feed.slip_in = None
         self._watch.forget(feed)
         if not self.feeds:
             self._on_change()

@@ -18,6 +18,11 @@ class Bell:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
 
+    @property
+    def waited_for(self) -> bool:
+        """Whether somebody waits, and has to go on waiting."""
+        return self._waiting is not None and not self._rung
+
     def silence(self) -> None:
         """Let the next one wait."""
         self._rung = False

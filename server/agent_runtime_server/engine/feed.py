@@ -96,6 +96,7 @@ class Feed:
         self.told_to_leave = False
         self.due = -1  # the slot of its watch in which somebody has to look after it
         self.watch: Watch | None = None  # who does
+        self.slip_in: Callable[[Control], bool] | None = None  # sends something while the reader waits, if it can be
         self._pings: tuple[int, ...] = ()
         self._source = source
         self._read = read
@@ -302,13 +303,19 @@ class Feed:
         if self._pings:
             self._answer_pings()
         elif time.monotonic() - self.last_sent >= heartbeat_seconds:
-            self.last_sent = time.monotonic()
-            self.answer(heartbeat(self._source.head_seq))
+            self._show_life()
 
     def _answer_pings(self) -> None:
         for nonce in self._pings:
-            self.answer(heartbeat(self._source.head_seq, nonce))
+            self._show_life(nonce)
         self._pings = ()
+
+    def _show_life(self, nonce: int = 0) -> None:
+        """Send a heartbeat, without a wake-up of who sends the rest if that has nothing to do."""
+        self.last_sent = time.monotonic()
+        beat = heartbeat(self._source.head_seq, nonce)
+        if self.slip_in is None or not self._wake.waited_for or not self.slip_in(beat):
+            self.answer(beat)
 
 
 def _together(items: Iterable[Item]) -> Iterator[list[Item]]:

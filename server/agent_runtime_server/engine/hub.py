@@ -1,13 +1,11 @@
 """Every session that lives on this replica, and the background work that keeps them going."""
 
 import asyncio
-import math
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from weakref import WeakValueDictionary
 
@@ -16,11 +14,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from agent_runtime import v1
 from agent_runtime_server.core.clock import to_nanos
-from agent_runtime_server.core.errors import CallerError, ServiceError, StoreUnavailable
+from agent_runtime_server.core.errors import ServiceError, StoreUnavailable
 from agent_runtime_server.engine import settle
 from agent_runtime_server.engine.asking import Asking, Performer
+from agent_runtime_server.engine.beats import Beats
 from agent_runtime_server.engine.draft import Draft
-from agent_runtime_server.engine.feed import Feed
 from agent_runtime_server.engine.parking import Parking
 from agent_runtime_server.engine.relay import RUNNABLE
 from agent_runtime_server.engine.roll import Roll
@@ -28,7 +26,6 @@ from agent_runtime_server.engine.runner import Runner
 from agent_runtime_server.engine.session import Session
 from agent_runtime_server.engine.state import State
 from agent_runtime_server.engine.turn import TakeStep, next_effect
-from agent_runtime_server.engine.watch import Watch
 from agent_runtime_server.stores.base import StoredEvent
 from agent_runtime_server.stores.upkeep import (
     Due,
@@ -40,9 +37,9 @@ from agent_runtime_server.stores.upkeep import (
 _log = structlog.get_logger(__name__)
 
 _BATCH = 100
+_MOST_HEADS = 500
 _MOST_IDLE_SESSIONS = 2000
 _MOST_IDLE_BYTES = 128 << 20  # of content that they hold
-_LEAVE_SECONDS = 25  # to leave in, for a stream that has grown old
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +68,7 @@ class Hub:
         self._sessions: dict[str, Session] = {}
         self._alive: WeakValueDictionary[str, Session] = WeakValueDictionary()  # also dropped ones that somebody uses
         self.roll = Roll()
-        self._watch = Watch()
+        self._beats = Beats(timing.heartbeat_seconds, timing.client_idle_seconds, timing.stream_seconds)
         self._crowded = 0  # sessions at which it is time to look for idle ones
         self._running: dict[str, tuple[Runner, asyncio.Task[None]]] = {}
         self._tenants: Counter[str] = Counter()  # of the running ones
@@ -106,7 +103,7 @@ class Hub:
     def _new(self, session_id: str, tenant: str) -> Session:
         services = self._performer.services
         return Session(
-            session_id, tenant, services, self._start, roll=self.roll, watch=self._watch, foresee=self._foresee
+            session_id, tenant, services, self._start, roll=self.roll, watch=self._beats.watch, foresee=self._foresee
         )
 
     def _keep(self, session: Session) -> None:
@@ -233,7 +230,7 @@ class Hub:
                 self._group = group
                 group.create_task(self._every(timing.sweep_seconds, self._sweep, self._sweep_now), name="sweep")
                 group.create_task(self._every(timing.lease_seconds / 3, self._renew, self._renew_now), name="renew")
-                group.create_task(self._every(min(1, timing.heartbeat_seconds / 3), self._beat), name="beat")
+                group.create_task(self._every(self._beats.pause, self._beats.beat), name="beat")
                 group.create_task(self.parking.run(), name="parked turns")
                 try:
                     await asyncio.Event().wait()
@@ -296,9 +293,9 @@ class Hub:
         if everyone:
             self._looked_at_all = now
             self._drop_closed()
-        if looked_at:
-            heads = await self._performer.services.log.heads([session.session_id for session in looked_at])
-            for session in looked_at:
+        for some in _few_at_a_time([*looked_at]):
+            heads = await self._performer.services.log.heads([session.session_id for session in some])
+            for session in some:
                 if session.session_id in heads:
                     session.grown(heads[session.session_id])
                 else:
@@ -370,33 +367,6 @@ class Hub:
             except StoreUnavailable:
                 _log.warning("leases run out by themselves, for the database is away")
 
-    async def _beat(self) -> None:
-        """Send heartbeats where nothing else was sent, and end streams whose client has gone silent."""
-        now = time.monotonic()
-        for feed in self._watch.take(now):
-            self._look_after(feed, now)
-
-    def _look_after(self, feed: Feed, now: float) -> None:
-        timing = self._timing
-        feed.beat(timing.heartbeat_seconds)
-        self._age(feed, now)
-        silent_at = feed.last_received + timing.client_idle_seconds if feed.reads else math.inf
-        if silent_at < now:
-            feed.end(CallerError(v1.ERROR_REASON_CLIENT_IDLE_TIMEOUT, "no frame came for too long; attach again"))
-        leaves_at = feed.opened + timing.stream_seconds * feed.share_of_age - _LEAVE_SECONDS
-        self._watch.look_after(feed, min(feed.last_sent + timing.heartbeat_seconds, silent_at, max(leaves_at, now)))
-
-    def _age(self, feed: Feed, now: float) -> None:
-        """Tell an old stream to come back, and end it when it has not."""
-        left = feed.opened + self._timing.stream_seconds * feed.share_of_age - now
-        if left < 0:
-            feed.end(CallerError(v1.ERROR_REASON_SERVER_DRAINING, "the stream reached its greatest age; attach again"))
-        elif left < _LEAVE_SECONDS and not feed.told_to_leave:
-            feed.told_to_leave = True
-            go_away = v1.GoAway(reason=v1.GoAway.REASON_MAX_AGE)
-            go_away.time_left.FromTimedelta(timedelta(seconds=left))
-            feed.answer(go_away)
-
     def end_feeds(self, error: ServiceError) -> None:
         """End every stream."""
         for session in self.roll.followed:
@@ -407,6 +377,12 @@ class Hub:
         for session in self.roll.followed:
             for feed in session.audience.feeds:
                 feed.answer(farewell())
+
+
+def _few_at_a_time(sessions: Sequence[Session]) -> Iterator[Sequence[Session]]:
+    """Yield so many at a time that others get their turns between."""
+    for first in range(0, len(sessions), _MOST_HEADS):
+        yield sessions[first : first + _MOST_HEADS]
 
 
 async def _alone(work: Callable[[], Awaitable[None]]) -> None:

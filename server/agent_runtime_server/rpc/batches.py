@@ -6,13 +6,14 @@ It frees what it has made of a batch, and the message that came with it, only wh
 failed. So every stream that broke off while it was read or written, and every answer to a client that had left, stayed
 for ever, often with the 64 KiB that were read from the connection together with it.
 
-And it has no way to say that a frame need not leave by itself, because another one follows at once: `more_follows`.
+And it has no way to say that a frame need not leave by itself, because another one follows at once, nor to write one
+without waiting for it: an `Outbox` does both.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextvars import ContextVar
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from grpc._cython import cygrpc
 
@@ -20,8 +21,107 @@ Execute = Callable[[Any, Any, Any], Coroutine[Any, None, None]]
 
 _EXECUTE: Final = cast("Execute", cygrpc.execute_batch)
 
-more_follows: Final = ContextVar("more_follows", default=False)
-"""Whether what the present task writes may wait for what it writes next, so that both leave by one system call."""
+
+class _Waiter(Protocol):
+    """Wants to know how a batch ended; a future does."""
+
+    def done(self) -> bool: ...
+
+    def get_loop(self) -> asyncio.AbstractEventLoop: ...
+
+    def set_result(self, result: None, /) -> None: ...
+
+    def set_exception(self, error: Exception, /) -> None: ...
+
+
+class Outbox:
+    """The way out of one stream: frames that are written together, and now and then one that slips in between."""
+
+    __slots__ = ("_done", "_error", "_loop", "_more_follows", "_slips_in", "_under_way", "_write")
+
+    def __init__(self, write: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
+        self._write = write  # grpc.aio's, for one message
+        self._loop = asyncio.get_running_loop()
+        self._more_follows = False
+        self._slips_in = False
+        self._under_way = False
+        self._done: asyncio.Future[None] | None = None
+        self._error: Exception | None = None
+
+    async def write(self, frames: Sequence[object]) -> None:
+        """Write frames: the first leaves at once, the others with the last."""
+        await self.flush()
+        outbox.set(self)
+        last = len(frames) - 1
+        for index, frame in enumerate(frames):
+            self._more_follows = 0 < index < last
+            await self._write(frame)
+
+    async def flush(self) -> None:
+        """Wait until what has slipped in has left; raises what went wrong."""
+        if self._under_way:
+            self._done = self._loop.create_future()
+            await self._done
+        if self._error is not None:
+            raise self._error
+
+    def slip_in(self, frame: object) -> bool:
+        """Write a frame and wait for nothing, while the stream's writer has nothing to write; False if it cannot be."""
+        if self._under_way or self._error is not None:
+            return False
+        self._slips_in = True
+        token = outbox.set(self)
+        writing = self._write(frame)
+        try:
+            writing.send(None)
+        except StopIteration:
+            return True
+        except Exception:  # noqa: BLE001 - the stream has ended, as its writer is told
+            return False
+        finally:
+            outbox.reset(token)
+            self._slips_in = False
+        raise RuntimeError("grpc.aio waits for more than a message to leave")
+
+    def begin(self, call: object, operations: tuple[Any, ...], how: Execute) -> Awaitable[None]:
+        """Begin a batch, and return what waits as long as its writer has to."""
+        if self._slips_in:
+            _Batch(self, how, call, operations)
+            self._under_way = True
+            return _NOTHING
+        return _begun(call, _held(operations) if self._more_follows else operations, self._loop, how)
+
+    def done(self) -> bool:
+        """Tell a batch that it is always wanted to say how it ended."""
+        return False
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the event loop on which all of this happens."""
+        return self._loop
+
+    def set_result(self, _result: None) -> None:
+        """Note that what slipped in has left."""
+        self._under_way = False
+        if self._done is not None and not self._done.done():
+            self._done.set_result(None)
+
+    def set_exception(self, error: Exception) -> None:
+        """Note that it never will; whoever writes next is told."""
+        self._error = error
+        self.set_result(None)
+
+
+class _Nothing:
+    """Needs no waiting for."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield from ()
+
+
+_NOTHING: Final = _Nothing()
+
+outbox: Final[ContextVar[Outbox | None]] = ContextVar("outbox", default=None)
+"""Through which the present task sends messages, if not one by one."""
 
 
 class _Batch:
@@ -29,7 +129,7 @@ class _Batch:
 
     __slots__ = ("_running", "_waiter")
 
-    def __init__(self, waiter: "asyncio.Future[None]", execute: Execute, call: object, operations: object) -> None:
+    def __init__(self, waiter: _Waiter, execute: Execute, call: object, operations: object) -> None:
         self._waiter = waiter
         self._running = execute(call, operations, self)
         self._running.send(None)
@@ -72,10 +172,15 @@ class _Batch:
 
 def execute(
     call: object, operations: tuple[Any, ...], loop: asyncio.AbstractEventLoop, how: Execute = _EXECUTE
-) -> "asyncio.Future[None]":
+) -> Awaitable[None]:
     """Begin a batch and return what waits for it; the batch goes on when that is cancelled."""
-    if more_follows.get():
-        operations = _held(operations)
+    out = outbox.get()
+    return _begun(call, operations, loop, how) if out is None else out.begin(call, operations, how)
+
+
+def _begun(
+    call: object, operations: tuple[Any, ...], loop: asyncio.AbstractEventLoop, how: Execute
+) -> "asyncio.Future[None]":
     waiter = loop.create_future()
     _Batch(waiter, how, call, operations)
     return waiter

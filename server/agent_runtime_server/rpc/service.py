@@ -29,7 +29,7 @@ from agent_runtime_server.core.errors import Bug, CallerError, ServiceError, inv
 from agent_runtime_server.core.ids import new_id
 from agent_runtime_server.core.principal import LOCAL, Principal
 from agent_runtime_server.rpc.access import ACCESS, PACKAGE
-from agent_runtime_server.rpc.batches import more_follows
+from agent_runtime_server.rpc.batches import Outbox
 from agent_runtime_server.rpc.gate import Gate
 from agent_runtime_server.rpc.status import end
 from agent_runtime_server.rpc.streams import OpenStream
@@ -71,6 +71,8 @@ class Call:
     """Who calls."""
     stream: OpenStream = field(default_factory=OpenStream)
     """The stream of a streaming RPC, for whoever writes to it."""
+    slip_in: "Callable[[Outgoing], bool]" = lambda _response: False
+    """Sends a response while the method itself waits for something to yield; False when that cannot be now."""
     trailing: dict[str, str] = field(default_factory=dict)
     """Metadata that goes with the answer of a unary RPC."""
 
@@ -161,20 +163,23 @@ class _Edge:
             await self._admit(call, context)
             with self._counted(call) as call.stream:
                 source = _Frames(context) if self._descriptor.client_streaming else _accepted(await only(context))
-                await self._send(self._behaviour(source, call), context, call)
+                out = Outbox(context.write)
+                call.slip_in = out.slip_in
+                await self._send(self._behaviour(source, call), out, call)
         except cygrpc.ExecuteBatchError:
             raise  # nobody is there any more
         except Exception as error:  # noqa: BLE001 # the seam, as above
             end(context, self._failure(error, call), correlation_id=call.correlation_id)
             error.__traceback__ = None  # it holds the frames and with them the request, which may hold the error
 
-    async def _send(self, responses: Responses, context: "AnyContext", call: Call) -> None:
+    async def _send(self, responses: Responses, out: Outbox, call: Call) -> None:
         async for response in responses:
             try:
-                await _write_together(response if isinstance(response, list) else [response], context)
+                await out.write(response if isinstance(response, list) else [response])
             except BaseException:
                 await self._cancel(responses, call)
                 raise
+        await out.flush()
 
     async def _begin(self, context: "AnyContext") -> Call:
         call = _call(self._descriptor.full_name, context)
@@ -204,14 +209,6 @@ class _Edge:
             self._log.exception("rpc_failed", method=call.method, correlation_id=call.correlation_id)
             return Bug()
         return failure
-
-
-async def _write_together(frames: list[Outgoing], context: "AnyContext") -> None:
-    """Write frames: the first leaves at once, the others with the last."""
-    last = len(frames) - 1
-    for index, frame in enumerate(frames):
-        more_follows.set(0 < index < last)
-        await context.write(frame)
 
 
 def parser(message_class: type[Message], max_bytes: int) -> Callable[[bytes], Incoming]:

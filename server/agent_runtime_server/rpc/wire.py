@@ -10,6 +10,7 @@ from agent_runtime_server.stores.base import StoredEvent
 
 _CHAT_EVENT: Final = v1.ChatResponse.EVENT_FIELD_NUMBER
 _CHAT_DELTA: Final = v1.ChatResponse.MESSAGE_DELTA_FIELD_NUMBER
+_CHAT_HEARTBEAT: Final = v1.ChatResponse.HEARTBEAT_FIELD_NUMBER
 _FEED_EVENT: Final = v1.SubscribeEventsResponse.EVENT_FIELD_NUMBER
 _PAGE_EVENT: Final = v1.ListSessionEventsResponse.EVENTS_FIELD_NUMBER
 
@@ -30,7 +31,7 @@ def chat_frame(item: Item) -> bytes | v1.ChatResponse:
         case v1.CaughtUp():
             return v1.ChatResponse(caught_up=item)
         case v1.Heartbeat():
-            return v1.ChatResponse(heartbeat=item)
+            return _field(_CHAT_HEARTBEAT, item.SerializeToString())
         case v1.GoAway():
             return v1.ChatResponse(go_away=item)
 

@@ -26,3 +26,15 @@ async def test_who_comes_late_does_not_wait_until_it_is_silent_again() -> None:
         await asyncio.wait_for(bell.wait(), 0.01)
     bell.ring()
     await bell.wait()
+
+
+async def test_it_tells_whether_somebody_waits() -> None:
+    bell, seen = Bell(), list[bool]()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(bell.wait())
+        seen.append(bell.waited_for)
+        await asyncio.sleep(0)
+        seen.append(bell.waited_for)
+        bell.ring()
+        seen.append(bell.waited_for)
+    assert seen == [False, True, False]

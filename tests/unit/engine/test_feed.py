@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_runtime import v1
 from agent_runtime_server.core.errors import CallerError
-from agent_runtime_server.engine.feed import Feed, Item, Wanted, heartbeat
+from agent_runtime_server.engine.feed import Control, Feed, Item, Wanted, heartbeat
 from agent_runtime_server.engine.watch import Watch
 from agent_runtime_server.stores.base import StoredEvent
 from enginekit.turns import turns
@@ -316,6 +317,28 @@ async def test_pings_are_answered_with_the_next_beat_or_when_there_are_many() ->
             feed.pinged(nonce)
         await reader.read()
     assert nonces()[2:] == [*range(3, 12)]
+
+
+@pytest.mark.parametrize("fits", [True, False])
+async def test_a_heartbeat_slips_in_while_the_reader_waits_if_it_can(fits: bool) -> None:
+    feed, slipped = Log(3).feed(), list[v1.Heartbeat]()
+
+    def slip_in(control: Control) -> bool:
+        assert isinstance(control, v1.Heartbeat)
+        slipped.append(control)
+        return fits
+
+    feed.slip_in = slip_in
+    feed.pinged(1)
+    feed.beat(15)
+    assert slipped == [], "nobody waits yet"
+    async with reading(feed) as reader:
+        await reader.read()
+        feed.pinged(2)
+        feed.beat(15)
+        assert [item.ping_nonce for item in slipped] == [2]
+        await reader.read()
+    assert [item.ping_nonce for item in reader.items[4:] if isinstance(item, v1.Heartbeat)] == [1] + [2] * (not fits)
 
 
 async def test_text_does_not_hold_up_the_ack_of_an_event_that_is_out() -> None:

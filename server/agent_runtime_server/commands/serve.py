@@ -12,6 +12,8 @@ from cyclopts import Parameter
 from pydantic import ValidationError
 
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # the embedded servers are started by fork and exec
+# gRPC reads what clients send in the thread that hands it on, not in one of a pool that has to wake that one first.
+os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener")
 
 from agent_runtime_server.commands.stopping import Stopping
 from agent_runtime_server.commands.workers import READY, WorkerFailed, supervise

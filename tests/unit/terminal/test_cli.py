@@ -1,11 +1,14 @@
 """The program finds its commands and never answers with a traceback."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 
 import pytest
 
-from agent_runtime_client import cli
+import agent_runtime_cli as cli
 
 
 @pytest.fixture
@@ -78,3 +81,20 @@ def test_an_unreachable_server_says_what_to_do(argv: list[str], capsys: pytest.C
     told = capsys.readouterr().err
     assert "start one with `agent-runtime serve`" in told
     assert told.count("\n") == 1
+
+
+def test_a_server_says_how_grpc_reads_before_grpc_is_imported() -> None:
+    program = """
+import os, sys
+class Teller:
+    def find_spec(self, name, *_):
+        if name == "grpc":
+            print(os.environ.get("GRPC_EXPERIMENTS", "nothing"))
+            sys.exit()
+sys.meta_path.insert(0, Teller())
+import agent_runtime_cli
+agent_runtime_cli.run(["serve", "--help"])
+"""
+    unsaid = {key: value for key, value in os.environ.items() if key != "GRPC_EXPERIMENTS"}
+    told = subprocess.run([sys.executable, "-c", program], env=unsaid, capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines() == ["-event_engine_listener"]

@@ -16,7 +16,7 @@ import structlog
 from agent_runtime_server.core.errors import Bug, StoreUnavailable
 from agent_runtime_server.core.observe import Batch, Observer
 from agent_runtime_server.stores.base import Append, Appended, GoneError, Outcome
-from agent_runtime_server.stores.postgres.database import Database, Lost, Unreached
+from agent_runtime_server.stores.postgres.database import Connection, Database, Lost, Unreached
 from agent_runtime_server.stores.postgres.queue import Bounds, Queue, Waiting
 
 _log = structlog.get_logger(__name__)
@@ -25,6 +25,7 @@ _OUTCOMES: Final = {"done": Outcome.DONE, "conflict": Outcome.CONFLICT, "duplica
 _DOUBT_SECONDS: Final = 5.0  # a Postgres that restarts is back by then
 _LOOK_SECONDS: Final = 0.1
 
+_FAILURES: Final = (StoreUnavailable, asyncpg.PostgresError, ValueError, OverflowError)
 _CONFLICT: Final = Appended(Outcome.CONFLICT, 0, lease_mine=False)
 
 _APPEND = """SELECT * FROM append_events(
@@ -52,6 +53,7 @@ class Writer:
         self._lease = lease
         self._observer = observer
         self._queue = Queue(bounds or Bounds())
+        self._batch: Sequence[Waiting] = ()  # in hand
         self._wake = asyncio.Event()
 
     @property
@@ -67,35 +69,61 @@ class Writer:
 
     async def run(self) -> None:
         """Write batches until cancelled."""
-        batch: Sequence[Waiting] = ()
         try:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                while batch := self._queue.next_batch():
-                    await self._commit(batch)
+                await self._write_all()
         finally:  # nobody waits for an answer that does not come
-            for waiting in [*batch, *self._queue.everybody()]:
+            for waiting in [*self._batch, *self._queue.everybody()]:
                 waiting.failed(StoreUnavailable("the writer has stopped"))
 
-    async def _commit(self, batch: Sequence[Waiting], *, again: bool = False) -> None:
-        """Write a batch; one that fails on its data is halved until the culprit stands alone."""
+    async def _write_all(self) -> None:
+        """Write batch after batch until nothing waits: on one connection, to which no pool comes between them."""
+        while self._take():
+            try:
+                async with self._database.connection() as connection:
+                    await self._write(self._batch, connection)
+                    while self._take():
+                        await self._write(self._batch, connection)
+            except _FAILURES as error:
+                await self._mend(self._batch, error, again=False)
+
+    def _take(self) -> bool:
+        """Take the next batch in hand, if there is one."""
+        self._batch = self._queue.next_batch()
+        return bool(self._batch)
+
+    async def _write(self, batch: Sequence[Waiting], connection: Connection) -> None:
+        """Commit a batch and tell everybody."""
+        started = monotonic()
+        columns = _columns([waiting.append for waiting in batch])
+        rows = await connection.fetch(_APPEND, self._replica, self._lease, *columns)
+        self._observe(batch, started)
+        answers = {row["o_session"]: _appended(row) for row in rows}
+        for waiting in batch:
+            _answer(waiting, answers.get(waiting.append.session_id))
+
+    async def _commit(self, batch: Sequence[Waiting], *, again: bool) -> None:
+        """Write a batch by itself."""
         try:
-            started = monotonic()
-            answers = await self._write([waiting.append for waiting in batch])
-        except Unreached as error:
-            self._give_up(batch, error)
-        except Lost as lost:
-            await self._look_up(batch, lost, again=again)
-        except StoreUnavailable as error:
-            for waiting in batch:
-                waiting.failed(error)
-        except (asyncpg.PostgresError, ValueError, OverflowError) as error:
-            await self._isolate(batch, error, again=again)
-        else:
-            self._observe(batch, started)
-            for waiting in batch:
-                _answer(waiting, answers.get(waiting.append.session_id))
+            async with self._database.connection() as connection:
+                await self._write(batch, connection)
+        except _FAILURES as error:
+            await self._mend(batch, error, again=again)
+
+    async def _mend(self, batch: Sequence[Waiting], error: Exception, *, again: bool) -> None:
+        """See to everybody's answer; a batch that fails on its data is halved until the culprit stands alone."""
+        match error:
+            case Unreached():
+                self._give_up(batch, error)
+            case Lost():
+                await self._look_up(batch, error, again=again)
+            case StoreUnavailable():
+                for waiting in batch:
+                    waiting.failed(error)
+            case _:
+                await self._isolate(batch, error, again=again)
 
     async def _isolate(self, batch: Sequence[Waiting], error: Exception, *, again: bool) -> None:
         if len(batch) > 1:
@@ -158,19 +186,6 @@ class Writer:
                     raise
                 await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _write(self, appends: Sequence[Append]) -> dict[str, Appended]:
-        rows = await self._database.fetch(_APPEND, self._replica, self._lease, *_columns(appends))
-        return {
-            row["o_session"]: Appended(
-                _OUTCOMES[row["o_outcome"]],
-                row["o_epoch"],
-                row["o_mine"],
-                row["o_seq"] or 0,
-                row["o_digest"] or b"",
-            )
-            for row in rows
-        }
-
     def _observe(self, batch: Sequence[Waiting], started: float) -> None:
         self._observer.batch_committed(
             Batch(
@@ -193,6 +208,11 @@ def _outcome(append: Append, row: asyncpg.Record) -> Appended | None:
     if done:
         return Appended(Outcome.DONE, row["lease_epoch"], row["lease_mine"])
     return None if row["head_seq"] == append.head else _CONFLICT
+
+
+def _appended(row: asyncpg.Record) -> Appended:
+    outcome = _OUTCOMES[row["o_outcome"]]
+    return Appended(outcome, row["o_epoch"], row["o_mine"], row["o_seq"] or 0, row["o_digest"] or b"")
 
 
 def _is_lost_race(error: Exception) -> bool:

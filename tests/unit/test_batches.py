@@ -94,15 +94,18 @@ class Loose:
     def __init__(self) -> None:
         self.flags: list[int] = []
         self.batches: asyncio.Queue[Any] = asyncio.Queue()
-        self.outbox = batches.Outbox(self.write)
+        self.outbox = batches.Outbox(self.write, bytes, self.begin)
+        self.over = False
 
     async def write(self, message: bytes) -> None:
-        if message == b"too late":
-            raise cygrpc.UsageError("RPC already finished.")
-        operations = (cygrpc.SendMessageOperation(message, 8),)
-        await batches.execute(None, operations, asyncio.get_running_loop(), self.begin)
+        """Write as grpc.aio does."""
+        operations = (cygrpc.SendMessageOperation(message, 0),)
+        await batches.execute("the call", operations, asyncio.get_running_loop(), self.begin)
 
-    async def begin(self, _call: object, operations: Any, batch: Any) -> None:
+    async def begin(self, call: object, operations: Any, batch: Any) -> None:
+        assert call == "the call"
+        if self.over:
+            raise cygrpc.ExecuteBatchError("the call has ended")
         self.flags.extend(operation._flags for operation in operations)
         self.batches.put_nowait(batch)
         await batch
@@ -111,34 +114,29 @@ class Loose:
         """Tell the oldest batch that it has ended."""
         (await self.batches.get()).set_result(None)
 
+    async def written(self, *frames: bytes) -> None:
+        """Write frames while each of them arrives."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.outbox.write(frames))
+            for _ in frames:
+                await self.end()
 
-HELD = 8 | cygrpc.WriteFlag.buffer_hint
+
+HELD = cygrpc.WriteFlag.buffer_hint
 
 
-@pytest.mark.parametrize(("frames", "flags"), [(1, [8]), (2, [8, 8]), (4, [8, HELD, HELD, 8])])
+@pytest.mark.parametrize(("frames", "flags"), [(1, [0]), (2, [0, 0]), (4, [0, HELD, HELD, 0])])
 async def test_the_first_leaves_at_once_and_the_others_with_the_last(frames: int, flags: list[int]) -> None:
     to = Loose()
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(to.outbox.write([b"text"] * frames))
-        for _ in range(frames):
-            await to.end()
-    assert to.flags == flags
-
-
-async def test_the_end_of_a_stream_waits_for_nothing() -> None:
-    to = Loose()
-    status = cygrpc.SendStatusFromServerOperation((), 0, b"", 0)
-    batches.outbox.set(to.outbox)
-    last = batches.execute(
-        None, (cygrpc.SendMessageOperation(b"text", 0), status), asyncio.get_running_loop(), to.begin
-    )
-    await to.end()
-    await last
-    assert to.flags == [0, 0]
+    await to.written(*[b"text"] * frames)
+    await to.written(*[b"text"] * frames)
+    assert to.flags == flags * 2
 
 
 async def test_a_frame_slips_in_without_waiting_and_the_next_writing_waits_for_it() -> None:
     to = Loose()
+    assert not to.outbox.slip_in(b"beat"), "nothing was written yet"
+    await to.written(b"welcome")
     assert to.outbox.slip_in(b"beat")
     assert not to.outbox.slip_in(b"another, while the first is under way")
     async with asyncio.TaskGroup() as tasks:
@@ -152,6 +150,7 @@ async def test_a_frame_slips_in_without_waiting_and_the_next_writing_waits_for_i
 
 async def test_what_went_wrong_with_what_slipped_in_is_told_to_the_next_writing() -> None:
     to = Loose()
+    await to.written(b"welcome")
     assert to.outbox.slip_in(b"beat")
     to.batches.get_nowait().set_exception(ConnectionError("gone"))
     assert not to.outbox.slip_in(b"beat")
@@ -160,7 +159,12 @@ async def test_what_went_wrong_with_what_slipped_in_is_told_to_the_next_writing(
 
 
 async def test_nothing_slips_in_behind_the_end() -> None:
-    assert not Loose().outbox.slip_in(b"too late")
+    to = Loose()
+    await to.written(b"welcome")
+    to.over = True
+    assert not to.outbox.slip_in(b"too late")
+    with pytest.raises(cygrpc.ExecuteBatchError):
+        await to.outbox.write([b"text"])
 
 
 class Slipping:
@@ -170,7 +174,8 @@ class Slipping:
         self.end = end
 
     async def handle(self, _requests: object, context: Any) -> None:
-        outbox = batches.Outbox(context.write)
+        outbox = batches.Outbox(context.write, bytes)
+        await outbox.write([b"welcome"])
         assert outbox.slip_in(_MESSAGE)
         assert not outbox.slip_in(_MESSAGE)
         if self.end is not None:
@@ -184,6 +189,7 @@ class Slipping:
 async def test_a_frame_that_slipped_in_arrives_however_the_stream_ends(end: grpc.StatusCode | None) -> None:
     async with talking(Slipping(end).handle) as channel:
         call: Any = channel.stream_stream("/test.Test/Talk")()
+        assert await call.read() == b"welcome"
         assert await call.read() == _MESSAGE
         if end is None:
             assert await call.read() == b"enough"

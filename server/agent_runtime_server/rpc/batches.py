@@ -35,15 +35,25 @@ class _Waiter(Protocol):
 
 
 class Outbox:
-    """The way out of one stream: frames that are written together, and now and then one that slips in between."""
+    """The way out of one stream: frames that are written together, and now and then one that slips in between.
 
-    __slots__ = ("_done", "_error", "_loop", "_more_follows", "_slips_in", "_under_way", "_write")
+    The first goes by grpc.aio's `write`, which tells the call; the others go straight to it, for what that does besides
+    for each message has been done.
+    """
 
-    def __init__(self, write: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
-        self._write = write  # grpc.aio's, for one message
+    __slots__ = ("_call", "_done", "_error", "_how", "_loop", "_serialise", "_under_way", "_write")
+
+    def __init__(
+        self,
+        write: Callable[[Any], Awaitable[None]],
+        serialise: Callable[[Any], bytes],
+        how: Execute = _EXECUTE,
+    ) -> None:
+        self._write = write
+        self._serialise = serialise
+        self._how = how
         self._loop = asyncio.get_running_loop()
-        self._more_follows = False
-        self._slips_in = False
+        self._call: object = None
         self._under_way = False
         self._done: asyncio.Future[None] | None = None
         self._error: Exception | None = None
@@ -51,11 +61,27 @@ class Outbox:
     async def write(self, frames: Sequence[object]) -> None:
         """Write frames: the first leaves at once, the others with the last."""
         await self.flush()
-        outbox.set(self)
         last = len(frames) - 1
         for index, frame in enumerate(frames):
-            self._more_follows = 0 < index < last
+            if self._call is None:
+                await self._introduce(frame)
+            else:
+                await _begun(self._call, self._sending(frame, held=0 < index < last), self._loop, self._how)
+
+    async def _introduce(self, frame: object) -> None:
+        token = introducing.set(self)
+        try:
             await self._write(frame)
+        finally:
+            introducing.reset(token)
+
+    def meet(self, call: object) -> None:
+        """Take note of the call to which frames are written."""
+        self._call = call
+
+    def _sending(self, frame: object, *, held: bool = False) -> tuple[object]:
+        flags = cygrpc.WriteFlag.buffer_hint if held else 0
+        return (cygrpc.SendMessageOperation(self._serialise(frame), flags),)
 
     async def flush(self) -> None:
         """Wait until what has slipped in has left; raises what went wrong."""
@@ -67,29 +93,14 @@ class Outbox:
 
     def slip_in(self, frame: object) -> bool:
         """Write a frame and wait for nothing, while the stream's writer has nothing to write; False if it cannot be."""
-        if self._under_way or self._error is not None:
+        if self._call is None or self._under_way or self._error is not None:
             return False
-        self._slips_in = True
-        token = outbox.set(self)
-        writing = self._write(frame)
         try:
-            writing.send(None)
-        except StopIteration:
-            return True
-        except Exception:  # noqa: BLE001 - the stream has ended, as its writer is told
+            _Batch(self, self._how, self._call, self._sending(frame))
+        except cygrpc.ExecuteBatchError:  # the stream has ended, as its writer is told
             return False
-        finally:
-            outbox.reset(token)
-            self._slips_in = False
-        raise RuntimeError("grpc.aio waits for more than a message to leave")
-
-    def begin(self, call: object, operations: tuple[Any, ...], how: Execute) -> Awaitable[None]:
-        """Begin a batch, and return what waits as long as its writer has to."""
-        if self._slips_in:
-            _Batch(self, how, call, operations)
-            self._under_way = True
-            return _NOTHING
-        return _begun(call, _held(operations) if self._more_follows else operations, self._loop, how)
+        self._under_way = True
+        return True
 
     def done(self) -> bool:
         """Tell a batch that it is always wanted to say how it ended."""
@@ -111,17 +122,8 @@ class Outbox:
         self.set_result(None)
 
 
-class _Nothing:
-    """Needs no waiting for."""
-
-    def __await__(self) -> Generator[None, None, None]:
-        yield from ()
-
-
-_NOTHING: Final = _Nothing()
-
-outbox: Final[ContextVar[Outbox | None]] = ContextVar("outbox", default=None)
-"""Through which the present task sends messages, if not one by one."""
+introducing: Final[ContextVar[Outbox | None]] = ContextVar("introducing", default=None)
+"""What has to meet the call on which the present task begins a batch."""
 
 
 class _Batch:
@@ -172,10 +174,12 @@ class _Batch:
 
 def execute(
     call: object, operations: tuple[Any, ...], loop: asyncio.AbstractEventLoop, how: Execute = _EXECUTE
-) -> Awaitable[None]:
+) -> "asyncio.Future[None]":
     """Begin a batch and return what waits for it; the batch goes on when that is cancelled."""
-    out = outbox.get()
-    return _begun(call, operations, loop, how) if out is None else out.begin(call, operations, how)
+    out = introducing.get()
+    if out is not None:
+        out.meet(call)
+    return _begun(call, operations, loop, how)
 
 
 def _begun(
@@ -184,11 +188,3 @@ def _begun(
     waiter = loop.create_future()
     _Batch(waiter, how, call, operations)
     return waiter
-
-
-def _held(operations: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the sending of a message with leave to wait; anything else as it is."""
-    if len(operations) > 1 or type(operations[0]) is not cygrpc.SendMessageOperation:
-        return operations
-    message, flags = operations[0]._message, operations[0]._flags  # noqa: SLF001 - there is no other way to say it
-    return (cygrpc.SendMessageOperation(message, flags | cygrpc.WriteFlag.buffer_hint),)

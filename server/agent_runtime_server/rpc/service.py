@@ -163,7 +163,7 @@ class _Edge:
             await self._admit(call, context)
             with self._counted(call) as call.stream:
                 source = _Frames(context) if self._descriptor.client_streaming else _accepted(await only(context))
-                out = Outbox(context.write)
+                out = Outbox(context.write, serialise)
                 call.slip_in = out.slip_in
                 await self._send(self._behaviour(source, call), out, call)
         except cygrpc.ExecuteBatchError:

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from agent_runtime_server.llm.transport import _MANY_POURED, _TICK_SECONDS, StreamingTransport
+from agent_runtime_server.llm.moments import TICK_SECONDS
+from agent_runtime_server.llm.transport import _MANY_POURED, StreamingTransport
 
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -253,6 +254,6 @@ async def test_many_are_read_at_common_moments_whether_their_takers_want_it_gath
         pours = (one.extensions["pour"](taker(number)) for number, one in enumerate(responses))
         async with asyncio.timeout(60):
             await asyncio.gather(*pours)
-        assert len({int(moment / _TICK_SECONDS) for moment in moments}) < len(moments)
+        assert len({int(moment / TICK_SECONDS) for moment in moments}) < len(moments)
         for response in responses:
             await response.aclose()

@@ -1,7 +1,6 @@
 """HTTP/1.1 for streamed answers, beneath httpx: kept connections, httptools, and no task woken for each packet."""
 
 import asyncio
-import math
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -11,6 +10,8 @@ from typing import Final
 import httptools
 import httpx
 
+from agent_runtime_server.llm.moments import Moments
+
 _KEEP_ALIVE_SECONDS: Final = 30.0
 _MOST_GATHERED: Final = 1 << 20
 _LONGEST_HEAD: Final = 64 << 10
@@ -18,7 +19,6 @@ _MOST_STRETCH: Final = 3  # times what the taker asked for
 _MANY_POURED: Final = 16  # answers at a time, from which on reading less often is worth that their ends wait, too
 _CROWD_POURED: Final = 40  # from which on what comes gathers for longer
 _MOST_CROWDED: Final = 3  # times longer
-_TICK_SECONDS: Final = 0.02  # between the moments at which many are read
 _THICK_SECONDS: Final = 0.01  # for which pieces gather whose taker wants them at once, where many are poured
 _SOON: Final = 1.25  # ticks, within which one piece follows another where they come thick
 _INFORMATIONAL: Final = range(100, 200)
@@ -41,6 +41,7 @@ class StreamingTransport(httpx.AsyncBaseTransport):
         self._connect_seconds = connect_seconds
         self._idle: dict[Origin, deque[_Connection]] = {}  # the least recently used stand first
         self._poured: set[_Connection] = set()  # those whose answers are poured now
+        self._moments = Moments()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and return when the answer's head has come.
@@ -49,6 +50,7 @@ class StreamingTransport(httpx.AsyncBaseTransport):
         """
         url = request.url
         origin = (url.raw_scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
+        await request.aread()
         data = _serialised(request)
         connection = self._kept(origin)
         if connection is not None:
@@ -97,7 +99,10 @@ class StreamingTransport(httpx.AsyncBaseTransport):
         try:
             async with asyncio.timeout(self._connect_seconds):
                 _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: _Connection(self._poured), host, port, ssl=self._tls if scheme == b"https" else None
+                    lambda: _Connection(self._poured, self._moments),
+                    host,
+                    port,
+                    ssl=self._tls if scheme == b"https" else None,
                 )
         except TimeoutError as error:
             raise httpx.ConnectTimeout("the connection was not made in time") from error
@@ -136,7 +141,7 @@ class _Body(httpx.AsyncByteStream):
 class _Connection(asyncio.Protocol):
     """One connection, and the answer that comes on it."""
 
-    def __init__(self, poured: "set[_Connection]") -> None:
+    def __init__(self, poured: "set[_Connection]", moments: Moments) -> None:
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.heard = False  # something of the answer
@@ -152,6 +157,8 @@ class _Connection(asyncio.Protocol):
         self._gathered = 0
         self._take: Take | None = None
         self._poured = poured
+        self._moments = moments
+        self._moment: float | None = None  # the one of the moments that was taken
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0  # when the timer is to fire
         self._late = 0.0  # by how much it did, the last time
@@ -235,7 +242,7 @@ class _Connection(asyncio.Protocol):
         crowded = asked * min(_MOST_CROWDED, max(1, len(self._poured) / _CROWD_POURED))
         self._due = now + min(crowded + 4 * late, (1 + _MOST_STRETCH) * asked)
         if many:
-            self._due = common_moment(self._due, seconds)
+            self._due = self._moment = self._moments.take(self._due, seconds)
         self._timer = self._loop.call_at(self._due, self._gathered_enough)
         if dense and many:
             self._pause()
@@ -254,7 +261,7 @@ class _Connection(asyncio.Protocol):
         """Let go of the answer; tells whether the connection can be asked again."""
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+            self._come()
         self._used = self._loop.time()
         whole = self._ended and self._failure is None and not self._parts
         return whole and self._sized and self._stays and self.usable
@@ -277,8 +284,15 @@ class _Connection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _gathered_enough(self) -> None:
+    def _come(self) -> None:
+        """Have no timer any more."""
         self._timer = None
+        if self._moment is not None:
+            self._moments.give_back(self._moment)
+            self._moment = None
+
+    def _gathered_enough(self) -> None:
+        self._come()
         late = self._loop.time() - self._due
         if self._paused:
             self._late = late
@@ -372,12 +386,6 @@ class _Connection(asyncio.Protocol):
             return
         self._ended = True
         self._wake()
-
-
-def common_moment(when: float, seconds: float) -> float:
-    """Return the next moment at which many are read; a window that was asked for puts it off by no more than itself."""
-    tick = min(_TICK_SECONDS, seconds or _TICK_SECONDS)
-    return tick * math.ceil(when / tick)
 
 
 def _serialised(request: httpx.Request) -> bytes:

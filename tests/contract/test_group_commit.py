@@ -59,6 +59,27 @@ async def test_what_comes_while_a_commit_is_in_flight_is_one_transaction(stores:
     assert transactions == 1
 
 
+async def test_behind_a_batch_of_many_the_next_one_gathers(stores: Stores, database_url: str) -> None:
+    async with opened(database_url, bounds=Bounds(apart_seconds=1)) as here:
+        async with gathering(here, database_url) as begin:
+            many = [begin(here.append(session_id, 1)) for session_id in SESSIONS[1:]]
+        await asyncio.wait(many)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(here.append("s2", 2))
+            await turns()
+            group.create_task(here.append("s3", 2))
+        assert here.batches.sizes == [1, 7, 2]
+
+
+async def test_behind_a_batch_of_few_the_next_one_waits_for_nothing(stores: Stores, database_url: str) -> None:
+    async with opened(database_url, bounds=Bounds(apart_seconds=3600)) as here:
+        async with gathering(here, database_url) as begin:
+            few = [begin(here.append(session_id, 1)) for session_id in SESSIONS[1:3]]
+        await asyncio.wait(few)
+        await here.append("s2", 2)
+        assert here.batches.sizes == [1, 2, 1]
+
+
 async def test_each_append_of_a_batch_has_its_own_outcome(stores: Stores, database_url: str) -> None:
     frame = Frame("s4", "f-1", b"digest")
     await stores.append("s4", 1, frame=frame)

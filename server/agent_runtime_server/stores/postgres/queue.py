@@ -17,7 +17,7 @@ from agent_runtime_server.stores.base import Append, Appended
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a batch and the queue may hold; bytes are those of events."""
+    """What a batch and the queue may hold, and how long; bytes are those of events."""
 
     batch_appends: int = 256
     batch_bytes: int = 8 << 20
@@ -25,6 +25,8 @@ class Bounds:
     bytes: int = 64 << 20
     appends_of_one_session: int = 64
     outside_seconds: float = 5
+    crowd: int = 4  # appends in a batch, from which on the next one gathers
+    apart_seconds: float = 0.008  # between the beginnings of two batches then
 
 
 @dataclass(slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""The group-commit writer: while one commit is in flight the next batch gathers.
+"""The group-commit writer: while one commit is in flight the next batch gathers, and for longer where many come.
 
 A lone append is written at once; a busy server writes those of hundreds of sessions in one transaction. Nobody is told
 anything before its commit. When the answer to a commit is lost, what became of it is looked up before anybody is told.
@@ -54,6 +54,7 @@ class Writer:
         self._observer = observer
         self._queue = Queue(bounds or Bounds())
         self._batch: Sequence[Waiting] = ()  # in hand
+        self._began = 0.0  # when it was written
         self._wake = asyncio.Event()
 
     @property
@@ -84,10 +85,19 @@ class Writer:
             try:
                 async with self._database.connection() as connection:
                     await self._write(self._batch, connection)
+                    await self._gather()
                     while self._take():
                         await self._write(self._batch, connection)
+                        await self._gather()
             except _FAILURES as error:
                 await self._mend(self._batch, error, again=False)
+
+    async def _gather(self) -> None:
+        """Let the next batch gather where many come, for a batch costs more than what is in it."""
+        bounds = self._queue.bounds
+        left = self._began + bounds.apart_seconds - monotonic()
+        if len(self._batch) >= bounds.crowd and left > 0:
+            await asyncio.sleep(left)
 
     def _take(self) -> bool:
         """Take the next batch in hand, if there is one."""
@@ -96,7 +106,7 @@ class Writer:
 
     async def _write(self, batch: Sequence[Waiting], connection: Connection) -> None:
         """Commit a batch and tell everybody."""
-        started = monotonic()
+        self._began = started = monotonic()
         columns = _columns([waiting.append for waiting in batch])
         rows = await connection.fetch(_APPEND, self._replica, self._lease, *columns)
         self._observe(batch, started)

@@ -5,10 +5,10 @@ once, several calls interleaved, one index for several calls with ids of their o
 choices empty or with an empty delta beside the usage, a whole `message` where a `delta` belongs.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -47,18 +47,10 @@ class Assembler:
         """True when the endpoint has said why the answer ends."""
         return bool(self._finish_reason)
 
-    def add_all(self, chunks: Iterable[object]) -> None:
-        """Take chunks in order; raise what one reports when it is an error."""
-        texts: list[str] = []
-        for chunk in chunks:
-            text = _only_text(chunk) if self._model else None
-            if text is not None:
-                texts.append(text)
-                continue
-            self._say_all(texts)
-            texts.clear()
-            self.add(chunk)
-        self._say_all(texts)
+    def add_texts(self, texts: Sequence[str]) -> None:
+        """Take chunks that bring these texts and nothing else."""
+        for text in ("".join(texts),) if self._joins else texts:
+            self._say(text)
 
     def add(self, chunk: object) -> None:
         """Take one chunk, or a whole completion; raise what it reports when it is an error."""
@@ -116,10 +108,6 @@ class Assembler:
             for piece in pieces:
                 if isinstance(piece, dict):
                     self._call_piece(piece)
-
-    def _say_all(self, texts: Sequence[str]) -> None:
-        for text in ("".join(texts),) if self._joins else texts:
-            self._say(text)
 
     def _say(self, text: str) -> None:
         if not text:
@@ -212,26 +200,6 @@ class _Call:
 
 def _str(value: object) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _only_text(chunk: Any) -> str | None:
-    """Return the text of a chunk that brings nothing else, as most do; None for one that has to be looked at."""
-    try:
-        (choice,) = chunk["choices"]
-        delta = choice["delta"]
-        text = delta["content"]
-    except (TypeError, ValueError, LookupError):
-        return None
-    plain = (
-        isinstance(text, str)
-        and len(delta) == 1
-        and choice.get("finish_reason") is None
-        and not choice.get("index")
-        and chunk.get("usage") is None
-        and "error" not in chunk
-        and chunk.get("object") != "error"
-    )
-    return text if plain else None
 
 
 def _text_of(content: object) -> str:

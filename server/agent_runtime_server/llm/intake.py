@@ -7,6 +7,7 @@ import orjson
 from agent_runtime_server.core.errors import ModelUnavailable
 from agent_runtime_server.llm.assembler import LARGEST_ANSWER, Assembler
 from agent_runtime_server.llm.base import Delta, ModelAnswer
+from agent_runtime_server.llm.pattern import Pattern
 from agent_runtime_server.llm.sse import DONE, SseOverflow, SseParser
 
 _BLANK: Final = b" \t\r\n"
@@ -19,6 +20,7 @@ class Intake:
     def __init__(self, assembler: Assembler | None = None, parser: SseParser | None = None) -> None:
         self._assembler = assembler or Assembler()
         self._parser = parser or SseParser()
+        self._pattern = Pattern()
         self._document: bytearray | None = None
         self._sniffed = False
         self._received = 0
@@ -75,22 +77,23 @@ class Intake:
             raise ModelUnavailable("the model endpoint's answer is larger than this service accepts")
 
     def _events(self, events: list[bytes]) -> None:
-        ends = bool(events) and events[-1] == DONE
-        if not self.done and (chunks := _decoded_together(events[:-1] if ends else events)) is not None:
-            self.events += len(events)
-            self._assembler.add_all(chunks)
-            self.done = ends
-            return
-        for event in events:
-            if self.done:
-                return
-            self.events += 1
-            if event.startswith(b"{"):
-                self._assembler.add(_decoded(event))
-            elif event.strip() == DONE:
-                self.done = True
-            elif event:
-                self._assembler.add(_decoded(event))
+        while events and not self.done:
+            texts = self._pattern.texts(events)
+            if texts:
+                self._assembler.add_texts(texts)
+            else:
+                self._event(events[0])
+            taken = len(texts) or 1
+            self.events += taken
+            events = events[taken:]
+
+    def _event(self, event: bytes) -> None:
+        if event.strip() == DONE:
+            self.done = True
+        elif event:
+            chunk = _decoded(event)
+            self._assembler.add(chunk)
+            self._pattern.learn(event, chunk)
 
     def _whole(self, document: bytes) -> None:
         self._assembler.add(_decoded(document))
@@ -109,15 +112,6 @@ class Intake:
                 else "the model endpoint answered with something that is no completion; check the base URL",
                 kind="cut",
             )
-
-
-def _decoded_together(events: list[bytes]) -> list[object] | None:
-    """Return what events hold when all of it is JSON, decoded at once; None when they have to be looked at."""
-    try:
-        chunks: list[object] = orjson.loads(b"[%b]" % b",".join(events))
-    except orjson.JSONDecodeError:
-        return None
-    return chunks if len(chunks) == len(events) else None
 
 
 def _decoded(data: bytes) -> object:

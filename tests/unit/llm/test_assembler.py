@@ -128,7 +128,8 @@ def test_pieces_of_one_read_that_follow_each_other_are_one_delta() -> None:
 
 def test_pieces_stay_apart_where_each_is_to_be_shown_by_itself() -> None:
     assembler = Assembler(joins=False)
-    assembler.add_all([{"model": "m"}, delta(content="a"), delta(content="b"), delta(reasoning="r")])
+    assembler.add_texts(["a", "b"])
+    assembler.add(delta(reasoning="r"))
     assert assembler.take() == [Delta(Channel.TEXT, "a"), Delta(Channel.TEXT, "b"), Delta(Channel.REASONING, "r")]
     assert assembler.answer("m").text == "ab"
 
@@ -193,32 +194,3 @@ def test_an_answer_that_says_nothing_and_a_call_without_a_name_are_no_answers() 
         answer_of({"choices": []})
     with pytest.raises(ModelUnavailable, match="without naming"):
         calls_of(piece("{}", index=0))
-
-
-ODD = [
-    {"choices": []},
-    {"choices": [{"index": 1, "delta": {"content": "of another choice"}}]},
-    {"choices": [{"index": 0, "delta": {"content": "x"}, "finish_reason": "stop"}]},
-    {"choices": [{"delta": {"role": "assistant", "content": "y"}}]},
-    {"choices": [{"delta": {"content": [{"text": "in parts"}]}}]},
-    {"choices": [{"delta": "no delta"}]},
-    {"choices": {"content": "no list"}},
-    {"choices": [{"delta": {"content": "z"}}], "usage": {"completion_tokens": 3}},
-    {"choices": [{"delta": {"reasoning": "hm"}}]},
-    {"model": "other", "choices": [{"delta": {"content": ""}}]},
-]
-
-
-@given(
-    st.lists(st.one_of(st.text(max_size=5).map(lambda text: delta(content=text)), st.sampled_from(ODD)), max_size=20)
-)
-def test_chunks_taken_together_make_the_answer_that_they_make_one_by_one(chunks: list[object]) -> None:
-    together, one_by_one = Assembler(), Assembler()
-    for assembler in (together, one_by_one):
-        assembler.add({"model": "m", "choices": [{"delta": {"content": "begun"}}]})
-    together.add_all(chunks)
-    for chunk in chunks:
-        one_by_one.add(chunk)
-    assert together.take() == one_by_one.take()
-    assert together.answer("m") == one_by_one.answer("m")
-    assert together.finished == one_by_one.finished

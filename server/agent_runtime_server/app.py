@@ -6,7 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 
 import grpc.aio
@@ -230,7 +230,7 @@ def _admission(settings: Settings, stores: Stores, hub: Hub, observer: Observer)
 def _ledger(settings: Settings, stores: Stores) -> Ledger:
     return Ledger(
         PostgresUsage(stores.database),
-        lambda: stores.clock().ToDatetime().date(),
+        lambda: datetime.fromtimestamp(stores.clock().seconds, UTC).date(),
         DayBudget(
             settings.user_day_tokens,
             round(settings.user_day_cost * 1e6),

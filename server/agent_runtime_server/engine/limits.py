@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from typing import Final, Literal
 
 from google.protobuf.duration_pb2 import Duration
@@ -16,6 +17,7 @@ ACTIONS: Final[Mapping[TimeoutAction, "v1.ApprovalTimeoutAction.ValueType"]] = {
     "wait": v1.APPROVAL_TIMEOUT_ACTION_WAIT,
 }
 """What settings call the timeout actions of approvals."""
+_MOST_KNOWN: Final = 64
 _NAMES: Final = {value: name for name, value in ACTIONS.items()}
 
 
@@ -52,8 +54,9 @@ class Limits:
     call_slack_seconds: float = 60  # on top of a stated one
     budget: Budget = Budget()
 
+    @lru_cache(maxsize=_MOST_KNOWN)  # noqa: B019 - few, small, and the same for turn after turn
     def recorded(self) -> v1.TurnLimits:
-        """Return them as they stand in the log; the model stands beside them."""
+        """Return them as they stand in the log, to be copied; the model stands beside them."""
         return v1.TurnLimits(
             turn_timeout=duration(self.turn_seconds),
             steps=self.turn_steps,
@@ -72,11 +75,14 @@ class Limits:
 
 def of_turn(started: v1.TurnStarted) -> Limits | None:
     """Return the limits that a turn began with, or None when the log does not tell."""
-    if not started.HasField("limits"):
-        return None
-    limits = started.limits
+    return _read(started.model, started.limits.SerializeToString()) if started.HasField("limits") else None
+
+
+@lru_cache(maxsize=_MOST_KNOWN)  # turn after turn has the same
+def _read(model: str, recorded: bytes) -> Limits:
+    limits = v1.TurnLimits.FromString(recorded)
     return Limits(
-        model=started.model,
+        model=model,
         approval_seconds=_seconds(limits.approval_timeout),
         approval_action=_NAMES.get(limits.approval_timeout_action, "reject"),
         turn_seconds=_seconds(limits.turn_timeout),

@@ -92,20 +92,29 @@ class Runner:
     async def _perform(self, effect: Effect) -> None:
         """Do what the effect says and commit what it brought, unless it was interrupted."""
         self._turn_id = effect.turn_id
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(self._work(effect))
-            self._working = (effect, task)
-            await asyncio.wait({task})
-            self._working = None
-        if task.cancelled() or self._aborted:
+        apply = await self._uninterrupted(effect)
+        if apply is None or self._aborted:
             return
         try:
-            await self._conclude(effect, task.result())
+            await self._conclude(effect, apply)
         except (FencedError, ServiceError):
             raise
         except Exception:  # noqa: BLE001 - what cannot be recorded ends the turn; else the step would be taken for ever
             _log.exception("a step's outcome cannot be recorded", session_id=self._session.session_id)
             await self._conclude(effect, _failure(Bug()))
+
+    async def _uninterrupted(self, effect: Effect) -> Apply | None:
+        """Return what performing the effect brought, or None when that was interrupted."""
+        task = self._session.spawn(self._work(effect))
+        self._working = (effect, task)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if not task.cancelled() or _is_cancelled():
+                raise
+            return None
+        finally:
+            self._working = None
 
     async def _conclude(self, effect: Effect, apply: Apply) -> None:
         await self._commit(lambda draft: apply(draft) if next_effect(draft.state) == effect else None)
@@ -223,6 +232,12 @@ class Runner:
                 self._session.audience.show(_held_up(self._turn_id, error, pause))
                 await asyncio.sleep(pause)
                 delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
+
+
+def _is_cancelled() -> bool:
+    """Tell whether it is the present task that is to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _held_up(turn_id: str, error: StoreUnavailable, seconds: float) -> v1.TurnNotice:

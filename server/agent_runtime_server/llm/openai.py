@@ -97,18 +97,22 @@ class OpenAiModel:
     @asynccontextmanager
     async def _answering(self, method: str, url: httpx.URL, body: bytes | None = None) -> AsyncIterator[httpx.Response]:
         """Send a request by the transport itself, for a client of httpx would add 0.1 ms of CPU time to each."""
-        request = httpx.Request(
-            method,
-            url,
-            headers=self._headers,
-            content=body,
-            extensions={"timeout": {"connect": _CONNECT_SECONDS}},
-        )
-        response = await self._transport.handle_async_request(request)
+        response = await self._transport.handle_async_request(self._request(method, url, body))
         try:
             yield response
         finally:
             await response.aclose()
+
+    def _request(self, method: str, url: httpx.URL, body: bytes | None) -> httpx.Request:
+        """Make a request that is whole already: httpx would take ten times as long to find out what it lacks."""
+        length = () if body is None else ((b"content-length", b"%d" % len(body)),)
+        return httpx.Request(
+            method,
+            url,
+            headers=httpx.Headers([*self._headers.raw, *length]),
+            stream=httpx.ByteStream(body or b""),
+            extensions={"timeout": {"connect": _CONNECT_SECONDS}},
+        )
 
     async def _read(self, response: httpx.Response, intake: Intake, sink: Sink | None, timer: asyncio.Timeout) -> None:
         """Read to the end; while text flows, what comes within a window is taken as one."""

@@ -3,7 +3,7 @@
 import asyncio
 import ctypes
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -125,12 +125,72 @@ class Loose:
 HELD = cygrpc.WriteFlag.buffer_hint
 
 
-@pytest.mark.parametrize(("frames", "flags"), [(1, [0]), (2, [0, 0]), (4, [0, HELD, HELD, 0])])
-async def test_the_first_leaves_at_once_and_the_others_with_the_last(frames: int, flags: list[int]) -> None:
+@pytest.mark.parametrize(("frames", "flags"), [(1, [0]), (2, [HELD, 0]), (4, [HELD, HELD, HELD, 0])])
+async def test_frames_leave_with_the_last(frames: int, flags: list[int]) -> None:
     to = Loose()
+    await to.written(b"welcome")
+    to.flags.clear()
     await to.written(*[b"text"] * frames)
-    await to.written(*[b"text"] * frames)
-    assert to.flags == flags * 2
+    assert to.flags == flags
+
+
+async def test_the_very_first_frame_goes_by_itself_and_the_others_follow() -> None:
+    to = Loose()
+    await to.written(*[b"text"] * 3)
+    assert to.flags == [0, HELD, 0]
+
+
+async def test_each_frame_is_begun_where_the_one_before_has_ended() -> None:
+    to = Loose()
+    await to.written(b"welcome")
+    async with asyncio.TaskGroup() as tasks:
+        writing = tasks.create_task(to.outbox.write([b"text"] * 3))
+        for _ in range(3):
+            batch = await to.batches.get()
+            assert to.batches.empty()
+            assert not writing.done()
+            batch.set_result(None)
+
+
+async def test_whoever_writes_no_more_begins_no_more_frames() -> None:
+    to = Loose()
+    await to.written(b"welcome")
+    async with asyncio.TaskGroup() as tasks:
+        writing = tasks.create_task(to.outbox.write([b"text"] * 3))
+        batch = await to.batches.get()
+        writing.cancel()
+    batch.set_result(None)
+    assert to.batches.empty()
+
+
+async def test_when_the_call_ends_between_two_frames_the_writer_is_told() -> None:
+    to = Loose()
+    await to.written(b"welcome")
+    async with asyncio.TaskGroup() as tasks:
+        writing = tasks.create_task(outcome(to.outbox.write([b"text"] * 3)))
+        batch = await to.batches.get()
+        to.over = True
+        batch.set_result(None)
+    assert isinstance(writing.result(), cygrpc.ExecuteBatchError)
+    assert to.batches.empty()
+
+
+async def test_when_a_frame_fails_the_writer_is_told_and_no_other_is_begun() -> None:
+    to = Loose()
+    await to.written(b"welcome")
+    async with asyncio.TaskGroup() as tasks:
+        writing = tasks.create_task(outcome(to.outbox.write([b"text"] * 3)))
+        (await to.batches.get()).set_exception(ConnectionError("gone"))
+    assert isinstance(writing.result(), ConnectionError)
+    assert to.batches.empty()
+
+
+async def outcome(writing: Coroutine[Any, Any, None]) -> Exception | None:
+    try:
+        await writing
+    except Exception as error:  # noqa: BLE001 - the test looks at it
+        return error
+    return None
 
 
 async def test_a_frame_slips_in_without_waiting_and_the_next_writing_waits_for_it() -> None:

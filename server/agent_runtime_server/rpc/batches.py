@@ -38,10 +38,10 @@ class Outbox:
     """The way out of one stream: frames that are written together, and now and then one that slips in between.
 
     The first goes by grpc.aio's `write`, which tells the call; the others go straight to it, for what that does besides
-    for each message has been done.
+    for each message has been done. Each is begun where the one before has ended, without the writer, who waits for all.
     """
 
-    __slots__ = ("_call", "_done", "_error", "_how", "_loop", "_serialise", "_under_way", "_write")
+    __slots__ = ("_call", "_done", "_error", "_how", "_left", "_loop", "_serialise", "_under_way", "_write")
 
     def __init__(
         self,
@@ -54,19 +54,22 @@ class Outbox:
         self._how = how
         self._loop = asyncio.get_running_loop()
         self._call: object = None
+        self._left: list[object] = []  # to be written, the last one first
         self._under_way = False
         self._done: asyncio.Future[None] | None = None
         self._error: Exception | None = None
 
     async def write(self, frames: Sequence[object]) -> None:
-        """Write frames: the first leaves at once, the others with the last."""
+        """Write frames that leave together, with the last one."""
         await self.flush()
-        last = len(frames) - 1
-        for index, frame in enumerate(frames):
+        self._left = [*reversed(frames)]
+        try:
             if self._call is None:
-                await self._introduce(frame)
-            else:
-                await _begun(self._call, self._sending(frame, held=0 < index < last), self._loop, self._how)
+                await self._introduce(self._left.pop())
+            self._go_on()
+            await self.flush()
+        finally:
+            self._left.clear()
 
     async def _introduce(self, frame: object) -> None:
         token = introducing.set(self)
@@ -79,12 +82,18 @@ class Outbox:
         """Take note of the call to which frames are written."""
         self._call = call
 
-    def _sending(self, frame: object, *, held: bool = False) -> tuple[object]:
+    def _begin(self, frame: object, *, held: bool = False) -> None:
         flags = cygrpc.WriteFlag.buffer_hint if held else 0
-        return (cygrpc.SendMessageOperation(self._serialise(frame), flags),)
+        _Batch(self, self._how, self._call, (cygrpc.SendMessageOperation(self._serialise(frame), flags),))
+        self._under_way = True
+
+    def _go_on(self) -> None:
+        if self._left:
+            frame = self._left.pop()
+            self._begin(frame, held=bool(self._left))
 
     async def flush(self) -> None:
-        """Wait until what has slipped in has left; raises what went wrong."""
+        """Wait until what is under way has left; raises what went wrong."""
         if self._under_way:
             self._done = self._loop.create_future()
             await self._done
@@ -96,10 +105,9 @@ class Outbox:
         if self._call is None or self._under_way or self._error is not None:
             return False
         try:
-            _Batch(self, self._how, self._call, self._sending(frame))
+            self._begin(frame)
         except cygrpc.ExecuteBatchError:  # the stream has ended, as its writer is told
             return False
-        self._under_way = True
         return True
 
     def done(self) -> bool:
@@ -111,14 +119,19 @@ class Outbox:
         return self._loop
 
     def set_result(self, _result: None) -> None:
-        """Note that what slipped in has left."""
+        """Note that a frame has left, and begin the next one."""
         self._under_way = False
-        if self._done is not None and not self._done.done():
+        try:
+            self._go_on()
+        except Exception as error:  # noqa: BLE001 - the writer is told
+            self._error = error
+        if not self._under_way and self._done is not None and not self._done.done():
             self._done.set_result(None)
 
     def set_exception(self, error: Exception) -> None:
-        """Note that it never will; whoever writes next is told."""
+        """Note that a frame never will; whoever writes is told."""
         self._error = error
+        self._left.clear()
         self.set_result(None)
 
 

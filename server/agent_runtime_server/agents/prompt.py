@@ -25,10 +25,14 @@ _LEFT_OUT: Final = "[Left out, for the conversation has become long. Call the to
 
 def messages(agent: Agent, transcript: Sequence[Entry], *, others: Sequence[Agent]) -> list[Message]:
     """Return the whole request: what the agent is told, then the conversation as it went."""
-    found: list[Message] = [{"role": "system", "content": _system(agent, transcript, others)}]
+    handoff: v1.AgentHandoff | None = None
+    said: list[Message] = []
     for entry in transcript:
-        if isinstance(entry, Said | Answered):
-            found += entry.rendered or _rendered(entry)
+        if isinstance(entry, HandedOff):
+            handoff = entry.handoff
+        else:
+            said += entry.rendered or _rendered(entry)
+    found: list[Message] = [{"role": "system", "content": _system(agent, handoff, others)}, *said]
     _bound_results(found)
     return found
 
@@ -76,25 +80,22 @@ def _parameters(schema_json: str) -> dict[str, object]:
     return {"type": "object", "properties": {}} | schema
 
 
-def _system(agent: Agent, transcript: Sequence[Entry], others: Sequence[Agent]) -> str:
+def _system(agent: Agent, last: v1.AgentHandoff | None, others: Sequence[Agent]) -> str:
     sections = [agent.prompt]
     reachable = [other for other in others if other.agent_id in agent.handoff_agent_ids]
     if reachable and "switch_agent" in agent.tools:
         lines = [f"- {other.agent_id}: {other.description}" for other in reachable]
         sections.append("\n".join(["Agents you may hand over to with switch_agent:", *lines]))
-    sections.extend(_handoff_note(agent, transcript))
+    if last is not None and last.to_agent_id == agent.agent_id:
+        sections.append(_handoff_note(last))
     return "\n\n".join(sections)
 
 
-def _handoff_note(agent: Agent, transcript: Sequence[Entry]) -> list[str]:
+def _handoff_note(last: v1.AgentHandoff) -> str:
     # It stands in the first message because many endpoints take a system message nowhere else.
-    handoffs = [entry.handoff for entry in transcript if isinstance(entry, HandedOff)]
-    if not handoffs or handoffs[-1].to_agent_id != agent.agent_id:
-        return []
-    last = handoffs[-1]
     reason = f" Reason given: {last.reason}" if last.reason else ""
     giver = last.from_agent_id or "another agent"
-    return [f"The task was handed to you by {giver}; the conversation so far is theirs.{reason}"]
+    return f"The task was handed to you by {giver}; the conversation so far is theirs.{reason}"
 
 
 def _said(message: v1.UserMessage) -> list[Message]:

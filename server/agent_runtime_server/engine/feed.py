@@ -203,7 +203,7 @@ class Feed:
                 self.last_sent = time.monotonic()
                 yield burst
                 self._check_end()
-            if not sent and self._sent_seq == before:
+            if self._live or (not sent and self._sent_seq == before):
                 if self._half_closed and self._live and self._source.at_rest():
                     return
                 await self._wake.wait()

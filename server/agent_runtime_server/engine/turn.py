@@ -295,14 +295,10 @@ def _open_call(state: State, call_id: str) -> Call:
     return state.turn.calls[call_id]
 
 
-_USAGE: Final = tuple(number.name for number in v1.Usage.DESCRIPTOR.fields)
-
-
 def add_usage(total: v1.Usage, more: v1.Usage) -> None:
     """Add to a usage what another one says."""
-    for name in _USAGE:
-        if number := getattr(more, name):
-            setattr(total, name, getattr(total, name) + number)
+    for field, number in more.ListFields():
+        setattr(total, field.name, getattr(total, field.name) + number)
 
 
 _FOLDS: Mapping[str, Callable[[State, v1.SessionEvent], None]] = {

@@ -77,15 +77,15 @@ class Intake:
             raise ModelUnavailable("the model endpoint's answer is larger than this service accepts")
 
     def _events(self, events: list[bytes]) -> None:
-        while events and not self.done:
-            texts = self._pattern.texts(events)
+        taken = 0
+        while taken < len(events) and not self.done:
+            texts = self._pattern.texts(events, taken)
             if texts:
                 self._assembler.add_texts(texts)
             else:
-                self._event(events[0])
-            taken = len(texts) or 1
-            self.events += taken
-            events = events[taken:]
+                self._event(events[taken])
+            taken += len(texts) or 1
+        self.events += taken
 
     def _event(self, event: bytes) -> None:
         if event.strip() == DONE:

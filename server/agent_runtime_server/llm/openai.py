@@ -109,7 +109,7 @@ class OpenAiModel:
         return httpx.Request(
             method,
             url,
-            headers=httpx.Headers([*self._headers.raw, *length]),
+            headers=[*self._headers.raw, *length],
             stream=httpx.ByteStream(body or b""),
             extensions={"timeout": {"connect": _CONNECT_SECONDS}},
         )

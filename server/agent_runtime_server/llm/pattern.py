@@ -4,7 +4,7 @@ They differ in their text only, so what stands before it and behind it need not 
 """
 
 from collections.abc import Sequence
-from itertools import takewhile
+from itertools import islice
 from typing import Any, Final
 
 import orjson
@@ -20,20 +20,21 @@ class Pattern:
         self._before = self._behind = b""
         self._lessons = 0
 
-    def texts(self, chunks: Sequence[bytes]) -> list[str]:
-        """Return the texts of as many chunks, from the first on, as are known to bring a text and nothing else."""
-        if not self._before:
+    def texts(self, chunks: Sequence[bytes], start: int = 0) -> list[str]:
+        """Return the texts of as many chunks, from `start` on, as are known to bring a text and nothing else."""
+        before, behind = self._before, self._behind
+        if not before:
             return []
-        before, behind = len(self._before), -len(self._behind)
-        quoted = [chunk[before:behind] for chunk in takewhile(self._fits, chunks)]
+        first, last, quoted = len(before), -len(behind), []
+        for chunk in islice(chunks, start, None):  # which are many, so nothing is called for each that need not be
+            if not (chunk.startswith(before) and chunk.endswith(behind)):
+                break
+            quoted.append(chunk[first:last])
         try:
             texts: list[str] = orjson.loads(b"[%b]" % b",".join(quoted))
         except orjson.JSONDecodeError:
             return []
-        return texts if len(texts) == len(quoted) and all(isinstance(text, str) for text in texts) else []
-
-    def _fits(self, chunk: bytes) -> bool:
-        return chunk.startswith(self._before) and chunk.endswith(self._behind)
+        return texts if len(texts) == len(quoted) and {*map(type, texts)} == {str} else []
 
     def learn(self, chunk: bytes, decoded: object) -> None:
         """Take what stands around the text of a chunk for what stands around that of others, if it brings only one."""

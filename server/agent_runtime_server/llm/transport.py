@@ -18,7 +18,7 @@ _LONGEST_HEAD: Final = 64 << 10
 _MOST_STRETCH: Final = 3  # times what the taker asked for
 _MANY_POURED: Final = 16  # answers at a time, from which on reading less often is worth that their ends wait, too
 _CROWD_POURED: Final = 40  # from which on what comes gathers for longer
-_MOST_CROWDED: Final = 3  # times longer
+_MOST_CROWDED: Final = 2.5  # times longer
 _THICK_SECONDS: Final = 0.01  # for which pieces gather whose taker wants them at once, where many are poured
 _SOON: Final = 1.25  # ticks, within which one piece follows another where they come thick
 _INFORMATIONAL: Final = range(100, 200)
@@ -147,13 +147,14 @@ class _Connection(asyncio.Protocol):
         self.heard = False  # something of the answer
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpResponseParser(self)
         self._head_size = 0
         self._sized = False  # the answer says where it ends; else the connection's end is its end
         self._stays = False  # the endpoint lets the connection be used again
         self._begun = self._ended = True
         self._failure: Exception | None = None
         self._parts: list[bytes] = []
+        self.on_body = self._parts.append  # of httptools: there is one call for each packet of an answer
+        self._parser = httptools.HttpResponseParser(self)
         self._gathered = 0
         self._take: Take | None = None
         self._poured = poured
@@ -322,12 +323,25 @@ class _Connection(asyncio.Protocol):
         return None
 
     def _parse(self, data: bytes) -> None:
+        before = len(self._parts)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._fail(httpx.RemoteProtocolError("the endpoint speaks another protocol"))
         except httptools.HttpParserError as error:
             self._fail(httpx.RemoteProtocolError(f"the endpoint does not speak HTTP: {error}"))
+        if len(self._parts) > before:
+            self._heap(len(self._parts) - before, len(data))
+
+    def _heap(self, pieces: int, size: int) -> None:
+        """Note how many pieces of the body came, and about their size; wake the reader unless it is to read later."""
+        self._pieces += pieces
+        self._gathered += size
+        if self._gathered >= _MOST_GATHERED and self._transport is not None:
+            with suppress(RuntimeError):
+                self._transport.pause_reading()
+        if self._take is None:
+            self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the answer, well if it was to end this way."""
@@ -366,17 +380,6 @@ class _Connection(asyncio.Protocol):
         self._stays = self._parser.should_keep_alive()
         if self.status not in _INFORMATIONAL:
             self._begun = True
-            self._wake()
-
-    def on_body(self, body: bytes) -> None:
-        """Gather; wake the reader unless it is to read later."""
-        self._parts.append(body)
-        self._pieces += 1
-        self._gathered += len(body)
-        if self._gathered >= _MOST_GATHERED and self._transport is not None:
-            with suppress(RuntimeError):
-                self._transport.pause_reading()
-        if self._take is None:
             self._wake()
 
     def on_message_complete(self) -> None:

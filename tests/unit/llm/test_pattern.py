@@ -39,6 +39,12 @@ def test_after_one_chunk_the_texts_of_those_that_are_like_it_are_known(first: st
         assert texts(pattern, *map(chunk, others)) == others
 
 
+def test_what_is_known_begins_where_one_asks() -> None:
+    chunks = [b"{}", *[orjson.dumps(chunk(text)) for text in "ab"], b"{}"]
+    pattern = learnt(chunk("first"))
+    assert [pattern.texts(chunks, start) for start in range(4)] == [[], ["a", "b"], ["b"], []]
+
+
 def test_a_text_that_stands_elsewhere_too_teaches_nothing() -> None:
     assert texts(learnt(chunk("content")), chunk("x")) == []
     assert texts(learnt(chunk("id")), chunk("x")) == []

@@ -26,7 +26,7 @@ class Bounds:
     appends_of_one_session: int = 64
     outside_seconds: float = 5
     crowd: int = 4  # appends in a batch, from which on the next one gathers
-    apart_seconds: float = 0.008  # between the beginnings of two batches then
+    apart_seconds: float = 0.005  # between the beginnings of two batches then
 
 
 @dataclass(slots=True, eq=False)

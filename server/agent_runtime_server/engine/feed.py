@@ -26,6 +26,7 @@ _MOST_BYTES: Final = 256 << 10
 _MOST_CONTROLS: Final = 256
 _MOST_PINGS: Final = 8
 _PAGE: Final = 200
+_ROUNDS_TO_ANSWER: Final = 3  # of the event loop, from a commit's showing to its answer
 _MOST_IN_BURST: Final = 32
 _MOST_BURST_BYTES: Final = 16 << 10
 _RETRY_SECONDS: Final = (0.5, 1.5)
@@ -94,6 +95,7 @@ class Feed:
         self.opened = self.last_sent = self.last_received = time.monotonic()
         self.share_of_age = random.uniform(0.9, 1)  # noqa: S311 - so that streams do not all come back at once
         self.told_to_leave = False
+        self.taking = False  # a frame of the reader's, so that its answer may follow what it brings
         self.due = -1  # the slot of its watch in which somebody has to look after it
         self.watch: Watch | None = None  # who does
         self.slip_in: Callable[[Control], bool] | None = None  # sends something while the reader waits, if it can be
@@ -207,6 +209,15 @@ class Feed:
                 if self._half_closed and self._live and self._source.at_rest():
                     return
                 await self._wake.wait()
+                if self.taking:
+                    await self._answered()
+
+    async def _answered(self) -> None:
+        """Let the answer to a frame come, which follows what the frame has brought, so that both leave together."""
+        for _ in range(_ROUNDS_TO_ANSWER):
+            if self._controls:
+                return
+            await asyncio.sleep(0)
 
     def _check_end(self) -> None:
         if self._end is not None:

@@ -134,7 +134,9 @@ class ChatService:
         try:
             async for request in requests:
                 feed.last_received = time.monotonic()
+                feed.taking = True
                 await self._take(request, attachment)
+                feed.taking = False
                 if feed.crowded:
                     await feed.room()
             feed.half_close()

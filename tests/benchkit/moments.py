@@ -17,7 +17,7 @@ from benchkit.systems import Stand
 from benchkit.turns import Channels, ChatPlayer
 
 _SHORT: Final = 10
-_TURNS: Final = 16  # between which the logs take turns; many more would let the long one be compacted
+_TURNS: Final = 8  # between which the logs take turns; twice as many would have the long one compacted
 _ROUNDS: Final = 5
 _STARTS: Final = 3
 _AT_ONCE: Final = 256

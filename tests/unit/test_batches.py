@@ -3,7 +3,7 @@
 import asyncio
 import ctypes
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -163,34 +163,37 @@ async def test_whoever_writes_no_more_begins_no_more_frames() -> None:
     assert to.batches.empty()
 
 
+async def told(to: Loose, first: Callable[[Any], None]) -> Exception | None:
+    """Write three frames, of which the first one ends in some way and no other is begun, and return what is raised."""
+    await to.written(b"welcome")
+
+    async def write() -> Exception | None:
+        try:
+            await to.outbox.write([b"text"] * 3)
+        except Exception as error:  # noqa: BLE001 - the test looks at it
+            return error
+        return None
+
+    async with asyncio.TaskGroup() as tasks:
+        writing = tasks.create_task(write())
+        first(await to.batches.get())
+    assert to.batches.empty()
+    return writing.result()
+
+
 async def test_when_the_call_ends_between_two_frames_the_writer_is_told() -> None:
     to = Loose()
-    await to.written(b"welcome")
-    async with asyncio.TaskGroup() as tasks:
-        writing = tasks.create_task(outcome(to.outbox.write([b"text"] * 3)))
-        batch = await to.batches.get()
+
+    def end(batch: Any) -> None:
         to.over = True
         batch.set_result(None)
-    assert isinstance(writing.result(), cygrpc.ExecuteBatchError)
-    assert to.batches.empty()
+
+    assert isinstance(await told(to, end), cygrpc.ExecuteBatchError)
 
 
-async def test_when_a_frame_fails_the_writer_is_told_and_no_other_is_begun() -> None:
-    to = Loose()
-    await to.written(b"welcome")
-    async with asyncio.TaskGroup() as tasks:
-        writing = tasks.create_task(outcome(to.outbox.write([b"text"] * 3)))
-        (await to.batches.get()).set_exception(ConnectionError("gone"))
-    assert isinstance(writing.result(), ConnectionError)
-    assert to.batches.empty()
-
-
-async def outcome(writing: Coroutine[Any, Any, None]) -> Exception | None:
-    try:
-        await writing
-    except Exception as error:  # noqa: BLE001 - the test looks at it
-        return error
-    return None
+async def test_when_a_frame_fails_the_writer_is_told() -> None:
+    gone = ConnectionError("gone")
+    assert await told(Loose(), lambda batch: batch.set_exception(gone)) is gone
 
 
 async def test_a_frame_slips_in_without_waiting_and_the_next_writing_waits_for_it() -> None:

@@ -1,9 +1,5 @@
 """Metrics of the calls to models."""
 
-from collections.abc import Callable
-from functools import cache
-from typing import TypeVar
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from agent_runtime import v1
@@ -15,14 +11,6 @@ _KINDS = ("input", "output", "cached_input", "reasoning")
 _PHASES = {Phase.CLOSED: 0, Phase.HALF_OPEN: 1, Phase.OPEN: 2}
 _MOST_MODELS, _MOST_TENANTS = 100, 1000
 _LONGEST_NAME = 64
-
-
-M = TypeVar("M", Counter, Histogram)
-
-
-def _by_label(metric: M) -> Callable[..., M]:
-    """Return the metric's `labels`, which looks up what it has made without a lock; who calls it bounds the values."""
-    return cache(metric.labels)
 
 
 class Names:
@@ -47,30 +35,24 @@ class ModelMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         ours = "agent_runtime_"
-        self._calls = _by_label(
-            Counter(f"{ours}llm_requests", "Calls to models.", ["model", "status"], registry=registry)
-        )
-        self._call_seconds = _by_label(
-            Histogram(
-                f"{ours}llm_request_duration_seconds",
-                "Time of a call.",
-                ["model"],
-                buckets=_CALL_SECONDS,
-                registry=registry,
-            )
+        self._calls = Counter(f"{ours}llm_requests", "Calls to models.", ["model", "status"], registry=registry)
+        self._call_seconds = Histogram(
+            f"{ours}llm_request_duration_seconds",
+            "Time of a call.",
+            ["model"],
+            buckets=_CALL_SECONDS,
+            registry=registry,
         )
         self._retries = Counter(f"{ours}llm_retries", "Calls made once more.", ["model", "reason"], registry=registry)
-        self._tokens = _by_label(
-            Counter(
-                f"{ours}llm_tokens",
-                "Tokens of answers; cached and reasoning ones stand in input and output too.",
-                ["model", "kind"],
-                registry=registry,
-            )
+        self._tokens = Counter(
+            f"{ours}llm_tokens",
+            "Tokens of answers; cached and reasoning ones stand in input and output too.",
+            ["model", "kind"],
+            registry=registry,
         )
         self._cost = Counter(f"{ours}llm_cost", "Cost of answers, by the price table.", ["model"], registry=registry)
-        self._tenant_tokens = _by_label(
-            Counter(f"{ours}tenant_llm_tokens", "Input and output tokens of answers.", ["tenant"], registry=registry)
+        self._tenant_tokens = Counter(
+            f"{ours}tenant_llm_tokens", "Input and output tokens of answers.", ["tenant"], registry=registry
         )
         self._tenant_cost = Counter(
             f"{ours}tenant_llm_cost", "Cost of answers, by the price table.", ["tenant"], registry=registry
@@ -78,13 +60,11 @@ class ModelMetrics:
         self._tenant_tool_calls = Counter(
             f"{ours}tenant_tool_calls", "Tool calls that models asked for.", ["tenant"], registry=registry
         )
-        self._tenant_seconds = _by_label(
-            Counter(
-                f"{ours}tenant_turn_seconds",
-                "Time in which turns worked or waited for tools.",
-                ["tenant"],
-                registry=registry,
-            )
+        self._tenant_seconds = Counter(
+            f"{ours}tenant_turn_seconds",
+            "Time in which turns worked or waited for tools.",
+            ["tenant"],
+            registry=registry,
         )
         self._models, self._tenants = Names(_MOST_MODELS), Names(_MOST_TENANTS)
         self._fallbacks = Counter(
@@ -106,8 +86,8 @@ class ModelMetrics:
 
     def model_called(self, model: str, status: str, seconds: float) -> None:
         """Count a call to a model."""
-        self._calls(model, status).inc()
-        self._call_seconds(model).observe(seconds)
+        self._calls.labels(model, status).inc()
+        self._call_seconds.labels(model).observe(seconds)
 
     def model_retried(self, model: str, why: str) -> None:
         """Count a call that is made once more."""
@@ -118,8 +98,8 @@ class ModelMetrics:
         model, tenant = self._models.known(model), self._tenants.known(tenant)
         for kind in _KINDS:
             if number := getattr(usage, f"{kind}_tokens"):
-                self._tokens(model, kind).inc(number)
-        self._tenant_tokens(tenant).inc(usage.input_tokens + usage.output_tokens)
+                self._tokens.labels(model, kind).inc(number)
+        self._tenant_tokens.labels(tenant).inc(usage.input_tokens + usage.output_tokens)
         if usage.cost_micros:
             self._cost.labels(model).inc(usage.cost_micros / 1e6)
             self._tenant_cost.labels(tenant).inc(usage.cost_micros / 1e6)
@@ -129,7 +109,7 @@ class ModelMetrics:
         tenant = self._tenants.known(tenant)
         if usage.tool_calls:
             self._tenant_tool_calls.labels(tenant).inc(usage.tool_calls)
-        self._tenant_seconds(tenant).inc(usage.worked_millis / 1000)
+        self._tenant_seconds.labels(tenant).inc(usage.worked_millis / 1000)
 
     def model_replaced(self, model: str, by: str) -> None:
         """Count that another model is asked instead."""

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from agent_runtime import v1
 from agent_runtime_server.engine.feed import Feed
 from enginekit.turns import turns
@@ -36,25 +38,18 @@ async def answered_later(feed: Feed) -> None:
     feed.taking = False
 
 
-async def test_the_answer_to_a_frame_leaves_together_with_what_the_frame_has_brought() -> None:
+@pytest.mark.parametrize(("taking", "together"), [(True, [["1", "FrameAck"]]), (False, [["1"], ["FrameAck"]])])
+async def test_only_while_a_frame_is_taken_what_it_has_brought_leaves_with_its_answer(
+    taking: bool, together: list[list[str]]
+) -> None:
     log = Log()
     feed = log.feed()
     async with bursts_of(feed) as bursts:
-        feed.taking = True
+        feed.taking = taking
         log.commit()
         await answered_later(feed)
         await turns()
-    assert bursts == [["1", "FrameAck"]]
-
-
-async def test_where_no_frame_is_taken_nothing_is_waited_for() -> None:
-    log = Log()
-    feed = log.feed()
-    async with bursts_of(feed) as bursts:
-        log.commit()
-        await answered_later(feed)
-        await turns()
-    assert bursts == [["1"], ["FrameAck"]]
+    assert bursts == together
 
 
 async def test_an_answer_that_takes_long_holds_up_nothing() -> None:

@@ -84,11 +84,10 @@ class Writer:
         while self._take():
             try:
                 async with self._database.connection() as connection:
-                    await self._write(self._batch, connection)
-                    await self._gather()
-                    while self._take():
+                    while self._batch:
                         await self._write(self._batch, connection)
                         await self._gather()
+                        self._take()
             except _FAILURES as error:
                 await self._mend(self._batch, error, again=False)
 

@@ -9,6 +9,7 @@ import pytest
 
 from agent_runtime_server.core.errors import ModelRejected, ModelUnavailable, ValidationFailed
 from agent_runtime_server.llm.base import Channel, Delta, ModelAnswer, ModelRequest, RequestedCall
+from agent_runtime_server.llm.messages import Message, Written, write
 from agent_runtime_server.llm.openai import OpenAiModel
 from agent_runtime_server.mockllm.server import MockServer, mock_server
 
@@ -69,9 +70,10 @@ async def test_tokens_are_told_as_they_come() -> None:
             await task
 
 
-async def test_the_request_carries_what_was_asked_for() -> None:
+@pytest.mark.parametrize("messages", [ASK.messages, Written([write(ASK.messages)])], ids=["listed", "written"])
+async def test_the_request_carries_what_was_asked_for(messages: Sequence[Message]) -> None:
     tools = [{"type": "function", "function": {"name": "t", "parameters": {"type": "object"}}}]
-    request = ModelRequest("m", ASK.messages, tools, temperature=0.3, max_output_tokens=9)
+    request = ModelRequest("m", messages, tools, temperature=0.3, max_output_tokens=9)
     async with model_of({"answer": {"text": "ok"}}) as (model, server):
         await model.answer(request)
         entry = server.journal[-1]

@@ -8,51 +8,49 @@ transcript forgets old turns, and of a long turn what the oldest calls returned 
 import json
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Final, TypeAlias
+from typing import Final
 
 from agent_runtime import v1
 from agent_runtime_server.agents import rendering
 from agent_runtime_server.agents.definition import Agent
 from agent_runtime_server.agents.wire_names import wire_name
 from agent_runtime_server.core.transcript import Answered, Called, Entry, HandedOff, Said
-
-Message: TypeAlias = dict[str, object]
+from agent_runtime_server.llm.messages import Message, Written, write
 
 _MOST_RESULTS: Final = 384 << 10  # characters of all results
 _LEFT_OUT_AT_ONCE: Final = _MOST_RESULTS // 4  # so that most requests begin like the one before, which endpoints cache
 _LEFT_OUT: Final = "[Left out, for the conversation has become long. Call the tool again if you need this result.]"
 
 
-def messages(agent: Agent, transcript: Sequence[Entry], *, others: Sequence[Agent]) -> list[Message]:
+def messages(agent: Agent, transcript: Sequence[Entry], *, others: Sequence[Agent]) -> Written:
     """Return the whole request: what the agent is told, then the conversation as it went."""
-    handoff: v1.AgentHandoff | None = None
-    said: list[Message] = []
-    for entry in transcript:
-        if isinstance(entry, HandedOff):
-            handoff = entry.handoff
-        else:
-            said += entry.rendered or _rendered(entry)
-    found: list[Message] = [{"role": "system", "content": _system(agent, handoff, others)}, *said]
-    _bound_results(found)
-    return found
+    handoffs = [entry.handoff for entry in transcript if isinstance(entry, HandedOff)]
+    system: Message = {"role": "system", "content": _system(agent, handoffs[-1] if handoffs else None, others)}
+    said = [entry.rendered or _rendered(entry) for entry in transcript]
+    asked = Written([write([system]), *filter(None, said)])
+    if len(asked.json) <= _MOST_RESULTS:
+        return asked
+    return Written([write(_bounded([*asked]))])
 
 
-def _rendered(entry: Said | Answered) -> list[Message]:
-    """Render an entry, once when it is whole: a long conversation is sent again with each step."""
+def _rendered(entry: Entry) -> bytes:
+    """Render an entry, once when it is whole."""
+    if isinstance(entry, HandedOff):
+        return b""
     if isinstance(entry, Said):
-        entry.rendered = found = _said(entry.message)
+        entry.rendered = found = write(_said(entry.message))
         return found
-    found = _answered(entry)
+    found = write(_answered(entry))
     if all(called.result is not None for called in entry.calls):
         entry.rendered = found
     return found
 
 
-def _bound_results(found: list[Message]) -> None:
+def _bounded(found: list[Message]) -> list[Message]:
     """Leave out the oldest results beyond the bound, but none of the last answer's calls."""
     over = sum(len(str(message["content"])) for message in found if message["role"] == "tool") - _MOST_RESULTS
     if over <= 0:
-        return
+        return found
     to_leave_out = -(-over // _LEFT_OUT_AT_ONCE) * _LEFT_OUT_AT_ONCE
     last_calls = max((index for index, message in enumerate(found) if "tool_calls" in message), default=0)
     for index, message in enumerate(found[:last_calls]):
@@ -60,8 +58,9 @@ def _bound_results(found: list[Message]) -> None:
             break
         size = len(str(message["content"]))
         if message["role"] == "tool" and size > len(_LEFT_OUT):
-            found[index] = message | {"content": _LEFT_OUT}
+            found[index] = {**message, "content": _LEFT_OUT}
             to_leave_out -= size
+    return found
 
 
 def tool_definitions(specs: Iterable[v1.ToolSpec]) -> list[dict[str, object]]:

@@ -43,7 +43,7 @@ class Said:
     """The user said something; `rendered` is what was made of it for models, which stays the same."""
 
     message: Packed[v1.UserMessage] = Packed(v1.UserMessage)
-    rendered: list[dict[str, object]] | None = field(default=None, compare=False, repr=False)
+    rendered: bytes = field(default=b"", compare=False, repr=False)
 
 
 @dataclass(slots=True)
@@ -63,14 +63,15 @@ class Answered:
 
     message: Packed[v1.AssistantMessage] = Packed(v1.AssistantMessage)
     calls: list[Called] = field(default_factory=list)
-    rendered: list[dict[str, object]] | None = field(default=None, compare=False, repr=False)
+    rendered: bytes = field(default=b"", compare=False, repr=False)
 
 
 @dataclass(slots=True)
 class HandedOff:
-    """Another agent went on."""
+    """Another agent went on, of which models are told in front of everything."""
 
     handoff: v1.AgentHandoff
+    rendered: bytes = field(default=b"", init=False, compare=False, repr=False)
 
 
 Entry = Said | Answered | HandedOff

@@ -6,6 +6,7 @@ from enum import Enum, StrEnum
 from typing import Protocol
 
 from agent_runtime import v1
+from agent_runtime_server.llm.messages import Message
 
 
 class Channel(StrEnum):
@@ -43,7 +44,7 @@ class ModelRequest:
     """What a model is asked: messages and tools in the OpenAI chat shape."""
 
     model: str
-    messages: Sequence[Mapping[str, object]]
+    messages: Sequence[Message]
     tools: Sequence[Mapping[str, object]] = ()
     temperature: float | None = None
     max_output_tokens: int | None = None

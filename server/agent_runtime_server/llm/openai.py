@@ -20,6 +20,7 @@ from agent_runtime_server.llm.assembler import Assembler
 from agent_runtime_server.llm.base import ModelAnswer, ModelRequest, Sink
 from agent_runtime_server.llm.failures import status_failure
 from agent_runtime_server.llm.intake import Intake
+from agent_runtime_server.llm.messages import Written
 from agent_runtime_server.llm.profile import Profile
 from agent_runtime_server.llm.transport import Pour, StreamingTransport
 
@@ -186,6 +187,8 @@ class OpenAiModel:
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, Written):
+        return orjson.Fragment(value.json)
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, Sequence):

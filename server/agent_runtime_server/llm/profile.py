@@ -3,12 +3,12 @@
 A profile is written as options behind a model's name, such as `context=128000;tools=no`.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Final
 
 from agent_runtime_server.core.errors import ValidationFailed, invalid
 from agent_runtime_server.llm.base import ModelRequest
+from agent_runtime_server.llm.messages import size
 
 _CHARACTERS_A_TOKEN: Final = 3  # fewer than most texts have, so that what just fits is not tried in vain
 _ANSWER_TOKENS: Final = 1024  # that must be left for an answer
@@ -80,14 +80,4 @@ def _bad(setting: str, text: str) -> ValidationFailed:
 
 def _tokens(request: ModelRequest) -> int:
     """Return about how many tokens a request has, rather too many than too few."""
-    return _characters([request.messages, request.tools]) // _CHARACTERS_A_TOKEN
-
-
-def _characters(value: object) -> int:
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, Mapping):
-        return sum(len(str(key)) + _characters(inner) for key, inner in value.items())
-    if isinstance(value, Sequence):
-        return sum(_characters(inner) for inner in value)
-    return 4
+    return (size(request.messages) + size(request.tools)) // _CHARACTERS_A_TOKEN

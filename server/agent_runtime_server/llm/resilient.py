@@ -20,6 +20,7 @@ from agent_runtime_server.core.observe import ModelObserver, Nobody
 from agent_runtime_server.llm.base import Delay, Endpoint, Hold, ModelAnswer, ModelRequest, Sink, Tell
 from agent_runtime_server.llm.breaker import Breaker, CircuitOpen
 from agent_runtime_server.llm.line import Line, Shown
+from agent_runtime_server.llm.messages import size
 from agent_runtime_server.llm.profile import Profile
 from agent_runtime_server.llm.turnstile import Turnstile
 from agent_runtime_server.stores.shared import Circuits
@@ -237,8 +238,7 @@ class _Spent(stop_base):
 
 def _cost(request: ModelRequest) -> int:
     """Return what a call weighs against others that wait: by the length of what is asked, within bounds."""
-    length = sum(len(text) for message in request.messages if isinstance(text := message.get("content"), str))
-    return min(_HEAVIEST, 1 + length // _LETTERS)
+    return min(_HEAVIEST, 1 + size(request.messages) // _LETTERS)
 
 
 def _queued(line: Line, tell: Tell | None) -> None:

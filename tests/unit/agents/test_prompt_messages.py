@@ -9,6 +9,7 @@ from agent_runtime import v1
 from agent_runtime_server.agents.prompt import messages, tool_definitions
 from agent_runtime_server.agents.registry import builtin
 from agent_runtime_server.core.transcript import Answered, Called, Entry, HandedOff, Said
+from agent_runtime_server.llm.messages import Message
 from agent_runtime_server.tools import catalogue
 
 AGENTS = builtin()
@@ -27,7 +28,7 @@ def succeeded(text: str) -> v1.ToolResult:
     return v1.ToolResult(status=v1.ToolResult.STATUS_SUCCEEDED, content=[v1.Part(text=text)])
 
 
-def conversation(*entries: Entry) -> list[dict[str, object]]:
+def conversation(*entries: Entry) -> list[Message]:
     return messages(CODER, entries, others=AGENTS.others(CODER))[1:]
 
 
@@ -212,7 +213,7 @@ def test_any_transcript_makes_a_request_an_endpoint_takes(transcript: list[Entry
             waiting = [call["id"] for call in tool_calls]
         assert message["content"] or waiting
     assert waiting == []
-    json.dumps(request).encode()
+    assert json.loads(request.json) == [*request]
 
 
 class TestALongTurn:

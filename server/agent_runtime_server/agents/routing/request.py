@@ -7,8 +7,8 @@ from typing import Final
 from agent_runtime import v1
 from agent_runtime_server.agents import rendering
 from agent_runtime_server.agents.definition import Agent
-from agent_runtime_server.agents.prompt import Message
 from agent_runtime_server.core.transcript import Answered, Entry, HandedOff, Said
+from agent_runtime_server.llm.messages import Message
 
 _INSTRUCTIONS: Final = """\
 You route messages of users of a team of coding agents: choose the agent that takes the last message.

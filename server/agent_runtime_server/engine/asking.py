@@ -101,8 +101,9 @@ class _Curtain:
     def rise(self) -> None:
         """Show what was held back, and from now on everything at once."""
         self._risen = True
-        self._audience.show(*self._held)
-        self._held.clear()
+        if self._held:
+            self._audience.show(*self._held)
+            self._held.clear()
 
 
 def _unheard(answer: "asyncio.Task[ModelAnswer]") -> None:

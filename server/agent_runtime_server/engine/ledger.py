@@ -52,10 +52,11 @@ class Ledger:
     _late: bool = False  # for the store was away the last time
     _held: dict[Spender, list[v1.Usage]] = field(default_factory=dict)  # for calls under way
 
-    @property
-    def bounds(self) -> bool:
-        """Whether there is a limit for anybody."""
-        return not self.per_user == self.per_tenant == DayBudget()
+    bounds: bool = field(init=False)
+    """Whether there is a limit for anybody."""
+
+    def __post_init__(self) -> None:
+        self.bounds = not self.per_user == self.per_tenant == DayBudget()
 
     async def look(self, spender: Spender) -> None:
         """Learn what was spent today, where that matters and is not known; raises StoreUnavailable."""

@@ -194,7 +194,7 @@ class Runner:
     async def _set_aside(self, state: State) -> AbstractContextManager[None]:
         """Return a block during which as much is set aside for a call as the turn's last one took."""
         ledger, turn = self._performer.ledger, state.turn
-        if ledger is None or turn is None:
+        if ledger is None or not ledger.bounds or turn is None:
             return nullcontext()
         spender = Spender(self._session.tenant, turn.subject)
         await self._persist(lambda: ledger.look(spender))

@@ -198,46 +198,25 @@ async def test_when_a_frame_fails_the_writer_is_told() -> None:
 
 async def test_a_frame_slips_in_without_waiting_and_the_next_writing_waits_for_it() -> None:
     to = Loose()
-    assert not to.outbox.slip_in(lambda: [b"beat"]), "nothing was written yet"
+    assert not to.outbox.slip_in(b"beat"), "nothing was written yet"
     await to.written(b"welcome")
-    assert to.outbox.slip_in(lambda: [b"beat"])
-    assert not to.outbox.slip_in(lambda: [b"another, while the first is under way"])
+    assert to.outbox.slip_in(b"beat")
+    assert not to.outbox.slip_in(b"another, while the first is under way")
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(to.outbox.write([b"text"]))
         await asyncio.sleep(0)
         assert to.batches.qsize() == 1
         await to.end()
         await to.end()
-    assert to.outbox.slip_in(lambda: [b"beat"])
-
-
-async def test_frames_that_slip_in_leave_together_and_the_next_writing_waits_for_the_last() -> None:
-    to = Loose()
-    await to.written(b"welcome")
-    to.flags.clear()
-    assert to.outbox.slip_in(lambda: [b"text"] * 3)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(to.outbox.write([b"more"]))
-        for begun in range(1, 5):
-            batch = await to.batches.get()
-            assert len(to.flags) == begun
-            batch.set_result(None)
-    assert to.flags == [HELD, HELD, 0, 0]
-
-
-async def test_what_cannot_slip_in_is_not_taken() -> None:
-    to = Loose()
-    await to.written(b"welcome")
-    assert to.outbox.slip_in(lambda: [b"beat"])
-    assert not to.outbox.slip_in(lambda: pytest.fail("it was taken"))
+    assert to.outbox.slip_in(b"beat")
 
 
 async def test_what_went_wrong_with_what_slipped_in_is_told_to_the_next_writing() -> None:
     to = Loose()
     await to.written(b"welcome")
-    assert to.outbox.slip_in(lambda: [b"beat"])
+    assert to.outbox.slip_in(b"beat")
     to.batches.get_nowait().set_exception(ConnectionError("gone"))
-    assert not to.outbox.slip_in(lambda: [b"beat"])
+    assert not to.outbox.slip_in(b"beat")
     with pytest.raises(ConnectionError, match="gone"):
         await to.outbox.write([b"text"])
 
@@ -246,7 +225,7 @@ async def test_nothing_slips_in_behind_the_end() -> None:
     to = Loose()
     await to.written(b"welcome")
     to.over = True
-    assert not to.outbox.slip_in(lambda: [b"too late"])
+    assert not to.outbox.slip_in(b"too late")
     with pytest.raises(cygrpc.ExecuteBatchError):
         await to.outbox.write([b"text"])
 
@@ -260,8 +239,8 @@ class Slipping:
     async def handle(self, _requests: object, context: Any) -> None:
         outbox = batches.Outbox(context.write, bytes)
         await outbox.write([b"welcome"])
-        assert outbox.slip_in(lambda: [_MESSAGE])
-        assert not outbox.slip_in(lambda: [_MESSAGE])
+        assert outbox.slip_in(_MESSAGE)
+        assert not outbox.slip_in(_MESSAGE)
         if self.end is not None:
             context.set_code(self.end)
             return

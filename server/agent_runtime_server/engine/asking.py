@@ -101,9 +101,8 @@ class _Curtain:
     def rise(self) -> None:
         """Show what was held back, and from now on everything at once."""
         self._risen = True
-        if self._held:
-            self._audience.show(*self._held)
-            self._held.clear()
+        self._audience.show(*self._held)
+        self._held.clear()
 
 
 def _unheard(answer: "asyncio.Task[ModelAnswer]") -> None:

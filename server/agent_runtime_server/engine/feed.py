@@ -36,10 +36,6 @@ Control = v1.FrameAck | v1.Heartbeat | v1.CaughtUp | v1.GoAway
 Item = StoredEvent | Ephemeral | Control
 
 
-Take = Callable[[], Sequence[Item]]
-SlipIn = Callable[[Take], bool]
-
-
 class Source(Protocol):
     """The session a feed follows."""
 
@@ -102,7 +98,7 @@ class Feed:
         self.taking = False  # a frame of the reader's, so that its answer may follow what it brings
         self.due = -1  # the slot of its watch in which somebody has to look after it
         self.watch: Watch | None = None  # who does
-        self.slip_in: SlipIn | None = None  # sends what it takes while whoever sends the rest waits, if it can be
+        self.slip_in: Callable[[Control], bool] | None = None  # sends something while the reader waits, if it can be
         self._pings: tuple[int, ...] = ()
         self._source = source
         self._read = read
@@ -126,16 +122,7 @@ class Feed:
                 self._enqueue(item)
             if len(self._queue) > _MOST_ITEMS or self._queued_bytes > _MOST_BYTES:
                 self._fall_behind()
-            elif self._slips_in(self._burst) and not (self._queue or self._controls):
-                return
         self._wake.ring()
-
-    def _slips_in(self, take: Take) -> bool:
-        """Send what `take` gives without a wake-up of who sends the rest, if that has nothing to do."""
-        if self.slip_in is None or self.taking or self._half_closed or not self._wake.waited_for:
-            return False
-        self.last_sent = time.monotonic()
-        return self.slip_in(take)
 
     def _enqueue(self, item: Item) -> None:
         if isinstance(item, StoredEvent):
@@ -335,10 +322,10 @@ class Feed:
         self._pings = ()
 
     def _show_life(self, nonce: int = 0) -> None:
-        """Send a heartbeat."""
+        """Send a heartbeat, without a wake-up of who sends the rest if that has nothing to do."""
         self.last_sent = time.monotonic()
         beat = heartbeat(self._source.head_seq, nonce)
-        if not self._slips_in(lambda: [beat]):
+        if self.slip_in is None or not self._wake.waited_for or not self.slip_in(beat):
             self.answer(beat)
 
 

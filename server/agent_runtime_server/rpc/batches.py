@@ -100,18 +100,13 @@ class Outbox:
         if self._error is not None:
             raise self._error
 
-    def slip_in(self, take: Callable[[], Sequence[object]]) -> bool:
-        """Write the frames that `take` gives and wait for nothing, while the stream's writer has nothing to write.
-
-        False when that cannot be; then nothing was taken, unless the stream has ended.
-        """
+    def slip_in(self, frame: object) -> bool:
+        """Write a frame and wait for nothing, while the stream's writer has nothing to write; False if it cannot be."""
         if self._call is None or self._under_way or self._error is not None:
             return False
-        self._left = [*reversed(take())]
         try:
-            self._go_on()
+            self._begin(frame)
         except cygrpc.ExecuteBatchError:  # the stream has ended, as its writer is told
-            self._left.clear()
             return False
         return True
 

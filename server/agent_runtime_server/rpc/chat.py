@@ -69,7 +69,7 @@ class ChatService:
         who = principal(call)
         welcome, attachment = await self._attach(hello, who)
         session = attachment.session
-        attachment.feed.slip_in = lambda take: call.slip_in(lambda: [wire.chat_frame(item) for item in take()])
+        attachment.feed.slip_in = lambda control: call.slip_in(wire.chat_frame(control))
         call.stream.on_end(attachment.feed.answer, attachment.feed.end)
         reader = self._replica.tasks.create_task(self._read(requests, attachment), name=f"read {call.correlation_id}")
         try:

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 
 from agent_runtime import v1
 from agent_runtime_server.core.errors import CallerError, ServiceError, StoreUnavailable
-from agent_runtime_server.engine.feed import Item, Wanted, heartbeat
+from agent_runtime_server.engine.feed import Wanted, heartbeat
 from agent_runtime_server.engine.position import check_position
 from agent_runtime_server.rpc import wire
 from agent_runtime_server.rpc.pages import make_token, read_token
 from agent_runtime_server.rpc.principal import principal
 from agent_runtime_server.rpc.replica import Replica, draining
-from agent_runtime_server.rpc.service import Call, Outgoing, Responses
+from agent_runtime_server.rpc.service import Call, Responses
+from agent_runtime_server.rpc.streams import OpenStream
 from agent_runtime_server.stores.base import CompactedError, EventLog, FeedPlace, StoredEvent
 
 _BOUND_TO = "events"
@@ -44,36 +45,35 @@ class EventService:
         kinds = _wanted_kinds(request)
         tenant = principal(call).tenant
         feed = self._one if request.session_id else self._all
-        frames = feed(request, tenant, kinds, call)
+        frames = feed(request, tenant, kinds, call.stream)
         with self._replica.stream():
             async for frame in frames:
                 yield frame
 
     async def _one(
-        self, request: v1.SubscribeEventsRequest, tenant: str, kinds: Collection[int], call: Call
+        self, request: v1.SubscribeEventsRequest, tenant: str, kinds: Collection[int], stream: OpenStream
     ) -> Responses:
         session = await self._replica.hub.session(request.session_id, tenant, latest=True)
         state = await session.load()
         check_position(session.oldest_seq, state.head_seq, request.after_seq)
         feed = session.audience.follow(Wanted(request.after_seq, request.include_deltas, kinds=kinds, progress=False))
-        feed.slip_in = lambda take: call.slip_in(lambda: _frames(take()))
-        call.stream.on_end(feed.answer, feed.end)
+        stream.on_end(feed.answer, feed.end)
         if self._replica.draining:  # since the call was let in
             feed.answer(self._replica.farewell())
         try:
             async for burst in feed.bursts():
-                yield _frames(burst)
+                yield [frame for item in burst if (frame := wire.feed_frame(item)) is not None]
         finally:
             session.audience.leave(feed)
 
     async def _all(
-        self, request: v1.SubscribeEventsRequest, tenant: str, kinds: Collection[int], call: Call
+        self, request: v1.SubscribeEventsRequest, tenant: str, kinds: Collection[int], stream: OpenStream
     ) -> Responses:
         log = self._replica.services.log
         place = _place(request.resume_token) if request.resume_token else await log.feed_end()
         last_sent, told, warned = time.monotonic(), False, False
         notices = _Notices()
-        call.stream.on_end(notices.farewells.append, notices.errors.append, ages=True)
+        stream.on_end(notices.farewells.append, notices.errors.append, ages=True)
         while not self._replica.ending.is_set():
             if notices.errors:
                 raise notices.errors[0]
@@ -100,10 +100,6 @@ class EventService:
             pause = min(_POLL_SECONDS, self._replica.heartbeat_seconds / 3)
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - so that feeds do not all look at once
         raise draining()
-
-
-def _frames(items: Sequence[Item]) -> list[Outgoing]:
-    return [frame for item in items if (frame := wire.feed_frame(item)) is not None]
 
 
 async def _page(

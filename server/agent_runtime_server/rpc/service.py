@@ -11,7 +11,7 @@ So to grpc they are coroutines that write, and the implementation's generator se
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -71,8 +71,8 @@ class Call:
     """Who calls."""
     stream: OpenStream = field(default_factory=OpenStream)
     """The stream of a streaming RPC, for whoever writes to it."""
-    slip_in: "Callable[[Callable[[], Sequence[Outgoing]]], bool]" = lambda _take: False
-    """Sends the responses it takes while the method itself waits for something to yield; False when that cannot be."""
+    slip_in: "Callable[[Outgoing], bool]" = lambda _response: False
+    """Sends a response while the method itself waits for something to yield; False when that cannot be now."""
     trailing: dict[str, str] = field(default_factory=dict)
     """Metadata that goes with the answer of a unary RPC."""
 

@@ -1,7 +1,7 @@
 """A log that feeds follow, and readers who take what they are let."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from agent_runtime import v1
@@ -76,13 +76,6 @@ class Reader:
         self._feed = feed
         self._may_take = 0
         self._may = asyncio.Event()
-        self.lets_in = False
-
-    def slip_in(self, take: Callable[[], Sequence[Item]]) -> bool:
-        """Take everything at once, if there is room."""
-        if self.lets_in:
-            self.items += take()
-        return self.lets_in
 
     async def run(self) -> None:
         await self._until_it_may()
@@ -122,7 +115,6 @@ class Reader:
 @asynccontextmanager
 async def reading(feed: Feed) -> AsyncIterator[Reader]:
     reader = Reader(feed)
-    feed.slip_in = reader.slip_in
     async with asyncio.TaskGroup() as group:
         task = group.create_task(reader.run())
         yield reader

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_runtime import v1
 from agent_runtime_server.core.errors import CallerError
-from agent_runtime_server.engine.feed import Feed, Item, Wanted, heartbeat
+from agent_runtime_server.engine.feed import Control, Feed, Item, Wanted, heartbeat
 from agent_runtime_server.engine.watch import Watch
 from agent_runtime_server.stores.base import StoredEvent
 from enginekit.turns import turns
@@ -318,6 +319,28 @@ async def test_pings_are_answered_with_the_next_beat_or_when_there_are_many() ->
     assert nonces()[2:] == [*range(3, 12)]
 
 
+@pytest.mark.parametrize("fits", [True, False])
+async def test_a_heartbeat_slips_in_while_the_reader_waits_if_it_can(fits: bool) -> None:
+    feed, slipped = Log(3).feed(), list[v1.Heartbeat]()
+
+    def slip_in(control: Control) -> bool:
+        assert isinstance(control, v1.Heartbeat)
+        slipped.append(control)
+        return fits
+
+    feed.slip_in = slip_in
+    feed.pinged(1)
+    feed.beat(15)
+    assert slipped == [], "nobody waits yet"
+    async with reading(feed) as reader:
+        await reader.read()
+        feed.pinged(2)
+        feed.beat(15)
+        assert [item.ping_nonce for item in slipped] == [2]
+        await reader.read()
+    assert [item.ping_nonce for item in reader.items[4:] if isinstance(item, v1.Heartbeat)] == [1] + [2] * (not fits)
+
+
 async def test_text_does_not_hold_up_the_ack_of_an_event_that_is_out() -> None:
     log = Log(3)
     feed = log.feed()
@@ -340,7 +363,6 @@ ACTIONS = st.lists(
         st.tuples(st.just("acknowledge"), st.integers(0, 9)),
         st.tuples(st.just("log answers"), st.integers(0, 1)),
         st.tuples(st.just("offer again"), st.integers(1, 5)),
-        st.tuples(st.just("lets in"), st.integers(0, 1)),
     ),
     max_size=40,
 )
@@ -380,7 +402,6 @@ async def test_every_event_is_sent_once_and_in_order(
         act = play(log, feed, reader)
         for name, number in actions:
             act(name, number)
-            reader.lets_in = bool(number) if name == "lets in" else reader.lets_in
             await reader.read(number if name == "read" else 0)
         log.gate.set()
         await reader.read(100_000)

@@ -117,7 +117,9 @@ def _checked(costs: Costs, seen: Mapping[str, Mapping[str, float]], seed: int) -
 
 def _paced(costs: Costs, delay_ms: int) -> Costs:
     """Return the costs of turns whose answers come at once or token by token."""
-    return costs if delay_ms else replace(costs, server_ms_a_turn=costs.server_ms_a_quick_turn)
+    if delay_ms:
+        return costs
+    return replace(costs, server_ms_a_turn=costs.server_ms_a_quick_turn, load_ms_a_turn=costs.load_ms_a_quick_turn)
 
 
 def _million(costs: Costs) -> Iterator[str]:

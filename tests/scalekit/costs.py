@@ -26,6 +26,7 @@ class Costs:
     redis_ms_a_wakeup: float  # of one message to one subscriber
     redis_ms_a_turn: float  # where there is more than one worker to tell
     load_ms_a_turn: float  # of the clients and the mock model, where they share the machine
+    load_ms_a_quick_turn: float  # of theirs, when the answer comes at once
 
     @classmethod
     def read(cls, path: Path) -> "Costs":

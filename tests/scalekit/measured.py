@@ -105,6 +105,7 @@ async def everything(seconds: float) -> tuple[Costs, Seen]:
         redis_ms_a_wakeup=wake_up,
         redis_ms_a_turn=two["valkey-server ms"],  # one worker alone has nobody to tell
         load_ms_a_turn=alone["clients ms"] + alone["mock ms"],
+        load_ms_a_quick_turn=quick["clients ms"] + quick["mock ms"],
     )
     return costs, seen
 

@@ -16,6 +16,7 @@ _COSTS: Final = (
     ("CPU of Redis for a message to one other replica", "redis_ms_a_wakeup", "ms"),
     ("and for a turn, where there are others", "redis_ms_a_turn", "ms"),
     ("CPU of clients and mock model for a turn, where they share the machine", "load_ms_a_turn", "ms"),
+    ("the same when the answer comes at once", "load_ms_a_quick_turn", "ms"),
     ("memory of an idle stream and its session", "stream_kb", "KB"),
     ("memory of a worker without one", "worker_mb", "MB"),
     ("written to Postgres's log for a turn", "postgres_kb_a_turn", "KB"),

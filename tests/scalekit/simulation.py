@@ -1,7 +1,8 @@
 """Turns on their way through workers and databases, event by event.
 
-A worker does one thing at a time and has one transaction in flight, in which everything goes that has gathered; a
-database has so many cores and one disk. That is all there is to queue for: models, tools and humans only take time.
+A worker does one thing at a time and has one transaction in flight, in which everything goes that has gathered, for a
+little longer where many come; a database has so many cores and one disk. That is all there is to queue for: models,
+tools and humans only take time.
 """
 
 import heapq
@@ -12,9 +13,10 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
 
+from agent_runtime_server.stores.postgres.queue import Bounds
 from scalekit.costs import APPENDS_A_TURN, Costs, Fleet, Load
 
-_MOST_A_BATCH: Final = 256
+_BOUNDS: Final = Bounds()
 _BURSTS_AN_ANSWER: Final = 8
 _SHARE_OF_BEGIN: Final = 0.35  # of a turn's CPU, spent before its first commit
 
@@ -128,13 +130,17 @@ class Worker:
     def _write(self) -> Way:
         self._writes = True
         while self._waiting:
-            batch, self._waiting = self._waiting[:_MOST_A_BATCH], self._waiting[_MOST_A_BATCH:]
+            began = self._time.now
+            batch, self._waiting = self._waiting[: _BOUNDS.batch_appends], self._waiting[_BOUNDS.batch_appends :]
             self.batches.append(len(batch))
             costs = self._costs
             yield self._database.work(costs.postgres_ms_a_commit + costs.postgres_ms_an_append * len(batch))
             yield self._time.after(costs.flush_ms)
             for told in batch:
                 told()
+            left = began + _BOUNDS.apart_seconds * 1000 - self._time.now
+            if len(batch) >= _BOUNDS.crowd and left > 0:
+                yield self._time.after(left)
         self._writes = False
 
 
@@ -221,7 +227,8 @@ class _Traffic:
     def _turn(self, worker: Worker) -> Way:
         started, costs = self._time.now, self._costs
         if self._shared is not None:
-            yield self._shared.work(costs.load_ms_a_turn + costs.redis_ms_a_turn)
+            told = costs.redis_ms_a_turn if len(self._workers) > 1 else 0  # one worker alone has nobody to tell
+            yield self._shared.work(costs.load_ms_a_turn + told)
         yield worker.work(costs.server_ms_a_turn * _SHARE_OF_BEGIN)
         yield from self._commit(worker)
         for _ in range(_BURSTS_AN_ANSWER):

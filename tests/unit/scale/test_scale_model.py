@@ -24,6 +24,7 @@ COSTS = Costs(
     redis_ms_a_wakeup=0.01,
     redis_ms_a_turn=0.1,
     load_ms_a_turn=1.0,
+    load_ms_a_quick_turn=0.5,
 )
 BRIEF = Load(seconds=1.0, warm_seconds=1.0, answer_ms=100.0)
 

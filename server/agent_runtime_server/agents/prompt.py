@@ -6,7 +6,7 @@ transcript forgets old turns, and of a long turn what the oldest calls returned 
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -17,8 +17,8 @@ from agent_runtime_server.agents.wire_names import wire_name
 from agent_runtime_server.core.transcript import Answered, Called, Entry, HandedOff, Said
 from agent_runtime_server.llm.messages import Message, Written, write
 
-_MOST_RESULTS: Final = 384 << 10  # characters of all results
-_LEFT_OUT_AT_ONCE: Final = _MOST_RESULTS // 4  # so that most requests begin like the one before, which endpoints cache
+_MOST_CALLED: Final = 384 << 10  # bytes of all answers that called something, with what that returned
+_LEFT_OUT_AT_ONCE: Final = _MOST_CALLED // 4  # so that most requests begin like the one before, which endpoints cache
 _LEFT_OUT: Final = "[Left out, for the conversation has become long. Call the tool again if you need this result.]"
 
 
@@ -27,10 +27,9 @@ def messages(agent: Agent, transcript: Sequence[Entry], *, others: Sequence[Agen
     handoffs = [entry.handoff for entry in transcript if isinstance(entry, HandedOff)]
     system: Message = {"role": "system", "content": _system(agent, handoffs[-1] if handoffs else None, others)}
     said = [entry.rendered or _rendered(entry) for entry in transcript]
-    asked = Written([write([system]), *filter(None, said)])
-    if len(asked.json) <= _MOST_RESULTS:
-        return asked
-    return Written([write(_bounded([*asked]))])
+    if sum(map(len, said)) > _MOST_CALLED:
+        _shorten(said, transcript)
+    return Written([write([system]), *filter(None, said)])
 
 
 def _rendered(entry: Entry) -> bytes:
@@ -46,21 +45,23 @@ def _rendered(entry: Entry) -> bytes:
     return found
 
 
-def _bounded(found: list[Message]) -> list[Message]:
-    """Leave out the oldest results beyond the bound, but none of the last answer's calls."""
-    over = sum(len(str(message["content"])) for message in found if message["role"] == "tool") - _MOST_RESULTS
-    if over <= 0:
-        return found
+def _shorten(said: list[bytes], transcript: Sequence[Entry]) -> None:
+    """Leave out what the oldest calls returned, beyond the bound, but of none of the last answer's calls."""
+    called = [(place, entry) for place, entry in enumerate(transcript) if isinstance(entry, Answered) and entry.calls]
+    over = sum(len(said[place]) for place, _ in called) - _MOST_CALLED
     to_leave_out = -(-over // _LEFT_OUT_AT_ONCE) * _LEFT_OUT_AT_ONCE
-    last_calls = max((index for index, message in enumerate(found) if "tool_calls" in message), default=0)
-    for index, message in enumerate(found[:last_calls]):
+    for place, entry in called[:-1]:
         if to_leave_out <= 0:
             break
-        size = len(str(message["content"]))
-        if message["role"] == "tool" and size > len(_LEFT_OUT):
-            found[index] = {**message, "content": _LEFT_OUT}
-            to_leave_out -= size
-    return found
+        entry.shortened = entry.shortened or write(_without_results(entry))
+        to_leave_out -= len(said[place]) - len(entry.shortened)
+        said[place] = entry.shortened
+
+
+def _without_results(entry: Answered) -> Iterator[Message]:
+    for message in _answered(entry):
+        too_long = message["role"] == "tool" and len(str(message["content"])) > len(_LEFT_OUT)
+        yield {**message, "content": _LEFT_OUT} if too_long else message
 
 
 def tool_definitions(specs: Iterable[v1.ToolSpec]) -> list[dict[str, object]]:

@@ -59,11 +59,13 @@ class Answered:
     """The model answered; its calls stand in the order in which it asked for them.
 
     `rendered` is what was made of it for models; once all of its calls have results it stays the same.
+    `shortened` is the same without the results.
     """
 
     message: Packed[v1.AssistantMessage] = Packed(v1.AssistantMessage)
     calls: list[Called] = field(default_factory=list)
     rendered: bytes = field(default=b"", compare=False, repr=False)
+    shortened: bytes = field(default=b"", compare=False, repr=False)
 
 
 @dataclass(slots=True)

@@ -35,9 +35,24 @@ class Written(Sequence[Message]):
 
 def write(messages: Iterable[Message]) -> bytes:
     """Return a piece that holds these messages; of none it is empty."""
-    return orjson.dumps([*messages])[1:-1]
+    return encode([*messages])[1:-1]
 
 
 def size(messages: Sequence[Message]) -> int:
     """Return about how many characters the messages have, rather too many than too few."""
-    return len(messages.json if isinstance(messages, Written) else orjson.dumps(messages))
+    return len(messages.json if isinstance(messages, Written) else encode(messages))
+
+
+def encode(value: object) -> bytes:
+    """Return the JSON of what a request is made of."""
+    return orjson.dumps(value, default=_plain)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Written):
+        return orjson.Fragment(value.json)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Sequence):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} has no place in a model request")

@@ -6,21 +6,20 @@ that ignores `stream` and answers one JSON document is understood too.
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from time import monotonic
 from typing import Final
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
-import orjson
 
 from agent_runtime_server.core.errors import ModelError, ModelRejected, ModelUnavailable, invalid
 from agent_runtime_server.llm.assembler import Assembler
 from agent_runtime_server.llm.base import ModelAnswer, ModelRequest, Sink
 from agent_runtime_server.llm.failures import status_failure
 from agent_runtime_server.llm.intake import Intake
-from agent_runtime_server.llm.messages import Written
+from agent_runtime_server.llm.messages import encode
 from agent_runtime_server.llm.profile import Profile
 from agent_runtime_server.llm.transport import Pour, StreamingTransport
 
@@ -89,7 +88,7 @@ class OpenAiModel:
         await self._transport.aclose()
 
     async def _receive(self, request: ModelRequest, intake: Intake, sink: Sink | None, timer: asyncio.Timeout) -> None:
-        body = orjson.dumps(self._profile.payload(request), default=_plain)
+        body = encode(self._profile.payload(request))
         async with self._answering("POST", self._completions, body) as response:
             if response.status_code != httpx.codes.OK:
                 raise await _refusal(response)
@@ -184,16 +183,6 @@ class OpenAiModel:
         if self._key and self._key in str(error):
             error.args = (str(error).replace(self._key, "***"),)
         return error
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Written):
-        return orjson.Fragment(value.json)
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, Sequence):
-        return list(value)
-    raise TypeError(f"{type(value).__name__} has no place in a model request")
 
 
 async def _refusal(response: httpx.Response) -> ModelError:

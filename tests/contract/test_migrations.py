@@ -46,8 +46,9 @@ async def test_who_may_make_no_tables_is_told_so(empty_database_url: str) -> Non
         await owner.fetch("DROP ROLE guest")
 
 
-async def test_a_migration_that_was_changed_is_refused_and_leaves_the_lock_free(database_url: str) -> None:
-    async with open_database(database_url) as database:
+async def test_a_migration_that_was_changed_is_refused_and_leaves_the_lock_free(empty_database_url: str) -> None:
+    async with open_database(empty_database_url) as database:
+        await migrate(database)
         await database.fetch("UPDATE migrations SET sha256 = 'other'")
         for _ in range(2):
             with pytest.raises(MigrationError, match=r"0001_log\.sql was changed"):

@@ -5,7 +5,7 @@ It is bounded: the oldest turns are forgotten as wholes, so that no call ever st
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, Generic, TypeVar
+from typing import ClassVar, Final, Generic, TypeVar
 
 from google.protobuf.message import Message
 
@@ -59,7 +59,7 @@ class Answered:
     """The model answered; its calls stand in the order in which it asked for them.
 
     `rendered` is what was made of it for models; once all of its calls have results it stays the same.
-    `shortened` is the same without the results.
+    `shortened` is the same without what the calls returned, but for what is short anyway.
     """
 
     message: Packed[v1.AssistantMessage] = Packed(v1.AssistantMessage)
@@ -73,7 +73,7 @@ class HandedOff:
     """Another agent went on, of which models are told in front of everything."""
 
     handoff: v1.AgentHandoff
-    rendered: bytes = field(default=b"", init=False, compare=False, repr=False)
+    rendered: ClassVar[bytes] = b""
 
 
 Entry = Said | Answered | HandedOff

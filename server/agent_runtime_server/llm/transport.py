@@ -50,10 +50,7 @@ class StreamingTransport(httpx.AsyncBaseTransport):
         """
         url = request.url
         origin = (url.raw_scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
-        if isinstance(request.stream, httpx.SyncByteStream):  # the request is whole
-            request.read()
-        else:
-            await request.aread()
+        await request.aread()
         data = _serialised(request)
         connection = self._kept(origin)
         if connection is not None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -70,6 +71,7 @@ class ChatService:
         welcome, attachment = await self._attach(hello, who)
         session = attachment.session
         attachment.feed.slip_in = lambda control: call.slip_in(wire.chat_frame(control))
+        call.in_passing = partial(_in_passing, attachment.feed)
         call.stream.on_end(attachment.feed.answer, attachment.feed.end)
         reader = self._replica.tasks.create_task(self._read(requests, attachment), name=f"read {call.correlation_id}")
         try:
@@ -154,10 +156,9 @@ class ChatService:
             attachment.feed.answer(acks.rejected(request.frame_id, request.error))
             return
         assert isinstance(request, v1.ChatRequest), "Chat takes chat requests"
-        kind = request.WhichOneof("frame")
-        if kind == "ping" and not request.frame_id:  # most of what idle streams send, and nothing in it can be wrong
-            attachment.feed.pinged(request.ping.nonce)
+        if _pinged(attachment.feed, request):
             return
+        kind = request.WhichOneof("frame")
         if kind == "hello":
             raise acks.hello_required("a stream takes one hello; open another stream to attach again")
         if kind in intake.DURABLE and not request.frame_id:
@@ -193,6 +194,20 @@ class ChatService:
             raise CallerError(v1.ERROR_REASON_NOT_EXECUTOR, "only the executor reports progress")
         elif _may_report(attachment.progress):
             session.audience.show(request.tool_progress, but=feed)
+
+
+def _in_passing(feed: Feed, request: Incoming) -> bool:
+    """See to what needs no reader, who also waits for room among the answers."""
+    return not feed.crowded and _pinged(feed, request)
+
+
+def _pinged(feed: Feed, request: Incoming) -> bool:
+    """Take a ping: most of what idle streams send, and nothing in it can be wrong; False for all else."""
+    if not isinstance(request, v1.ChatRequest) or request.WhichOneof("frame") != "ping" or request.frame_id:
+        return False
+    feed.last_received = time.monotonic()
+    feed.pinged(request.ping.nonce)
+    return True
 
 
 def _may_report(moments: list[float]) -> bool:

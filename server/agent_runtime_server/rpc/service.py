@@ -29,8 +29,9 @@ from agent_runtime_server.core.errors import Bug, CallerError, ServiceError, inv
 from agent_runtime_server.core.ids import new_id
 from agent_runtime_server.core.principal import LOCAL, Principal
 from agent_runtime_server.rpc.access import ACCESS, PACKAGE
-from agent_runtime_server.rpc.batches import Outbox
 from agent_runtime_server.rpc.gate import Gate
+from agent_runtime_server.rpc.inbox import Inbox
+from agent_runtime_server.rpc.outbox import Outbox
 from agent_runtime_server.rpc.status import end
 from agent_runtime_server.rpc.streams import OpenStream
 from agent_runtime_server.rpc.validation import validate
@@ -73,6 +74,8 @@ class Call:
     """The stream of a streaming RPC, for whoever writes to it."""
     slip_in: "Callable[[Outgoing], bool]" = lambda _response: False
     """Sends a response while the method itself waits for something to yield; False when that cannot be now."""
+    in_passing: "Callable[[Incoming], bool]" = lambda _request: False
+    """Sees to a frame that comes while the method waits for one; False for what the method itself has to take."""
     trailing: dict[str, str] = field(default_factory=dict)
     """Metadata that goes with the answer of a unary RPC."""
 
@@ -135,6 +138,7 @@ class _Edge:
         self.name = method.name
         self._gate = gate
         self._descriptor = method
+        self._two_way = method.client_streaming
         self._behaviour: Any = getattr(implementation, snake_case(method.name))
         self._parse = parser(GetMessageClass(method.input_type), max_bytes)
         self._log = log
@@ -162,7 +166,7 @@ class _Edge:
         try:
             await self._admit(call, context)
             with self._counted(call) as call.stream:
-                source = _Frames(context) if self._descriptor.client_streaming else _accepted(await only(context))
+                source = self._frames(call, context) if self._two_way else _accepted(await only(context))
                 out = Outbox(context.write, serialise)
                 call.slip_in = out.slip_in
                 await self._send(self._behaviour(source, call), out, call)
@@ -171,6 +175,9 @@ class _Edge:
         except Exception as error:  # noqa: BLE001 # the seam, as above
             end(context, self._failure(error, call), correlation_id=call.correlation_id)
             error.__traceback__ = None  # it holds the frames and with them the request, which may hold the error
+
+    def _frames(self, call: Call, context: "AnyContext") -> Inbox[Incoming]:
+        return Inbox(context.read, self._parse, lambda frame: call.in_passing(frame))
 
     async def _send(self, responses: Responses, out: Outbox, call: Call) -> None:
         async for response in responses:
@@ -223,25 +230,6 @@ def parser(message_class: type[Message], max_bytes: int) -> Callable[[bytes], In
         return Malformed(_malformed(message_class)) if message is None else message
 
     return parse
-
-
-class _Frames:
-    """The frames of a stream as they come; the iterator that grpc.aio gives would keep the last until a collection."""
-
-    __slots__ = ("_context",)
-
-    def __init__(self, context: "AnyContext") -> None:
-        self._context = context
-
-    def __aiter__(self) -> "_Frames":
-        return self
-
-    async def __anext__(self) -> Incoming:
-        frame: Any = await self._context.read()
-        if frame is grpc.aio.EOF:
-            raise StopAsyncIteration
-        assert isinstance(frame, Incoming), "the parser makes nothing else"
-        return frame
 
 
 async def only(context: "AnyContext") -> Incoming:

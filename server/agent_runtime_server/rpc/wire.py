@@ -22,6 +22,8 @@ def chat_frame(item: Item) -> bytes | v1.ChatResponse:
             return _field(_CHAT_EVENT, item.payload)
         case v1.MessageDelta():
             return _field(_CHAT_DELTA, item.SerializeToString())
+        case v1.Heartbeat():
+            return _field(_CHAT_HEARTBEAT, item.SerializeToString())
         case v1.ToolProgress():
             return v1.ChatResponse(tool_progress=item)
         case v1.TurnNotice():
@@ -30,8 +32,6 @@ def chat_frame(item: Item) -> bytes | v1.ChatResponse:
             return v1.ChatResponse(frame_ack=item)
         case v1.CaughtUp():
             return v1.ChatResponse(caught_up=item)
-        case v1.Heartbeat():
-            return _field(_CHAT_HEARTBEAT, item.SerializeToString())
         case v1.GoAway():
             return v1.ChatResponse(go_away=item)
 

@@ -10,7 +10,7 @@ from typing import Final
 import httptools
 import httpx
 
-from agent_runtime_server.llm.moments import Moments
+from agent_runtime_server.llm.moments import Moments, Place
 
 _KEEP_ALIVE_SECONDS: Final = 30.0
 _MOST_GATHERED: Final = 1 << 20
@@ -41,7 +41,7 @@ class StreamingTransport(httpx.AsyncBaseTransport):
         self._connect_seconds = connect_seconds
         self._idle: dict[Origin, deque[_Connection]] = {}  # the least recently used stand first
         self._poured: set[_Connection] = set()  # those whose answers are poured now
-        self._moments = Moments()
+        self._moments = Moments(asyncio.get_running_loop())
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and return when the answer's head has come.
@@ -159,10 +159,8 @@ class _Connection(asyncio.Protocol):
         self._take: Take | None = None
         self._poured = poured
         self._moments = moments
-        self._moment: float | None = None  # the one of the moments that was taken
-        self._timer: asyncio.TimerHandle | None = None
-        self._due = 0.0  # when the timer is to fire
-        self._late = 0.0  # by how much it did, the last time
+        self._window: asyncio.TimerHandle | Place | None = None  # in which the body gathers
+        self._late = 0.0  # how late the last one ended
         self._pieces = 0  # that came since the last handing over
         self._handed = float("-inf")  # when that was
         self._paused = False  # what comes gathers in the kernel, so that one call brings all of it
@@ -241,10 +239,11 @@ class _Connection(asyncio.Protocol):
         if not asked or not (seconds or dense):
             return
         crowded = asked * min(_MOST_CROWDED, max(1, len(self._poured) / _CROWD_POURED))
-        self._due = now + min(crowded + 4 * late, (1 + _MOST_STRETCH) * asked)
+        due = now + min(crowded + 4 * late, (1 + _MOST_STRETCH) * asked)
         if many:
-            self._due = self._moment = self._moments.take(self._due, seconds)
-        self._timer = self._loop.call_at(self._due, self._gathered_enough)
+            self._window = self._moments.wait(due, seconds, self._gathered_enough)
+        else:
+            self._window = self._loop.call_at(due, self._timed_out, due)
         if dense and many:
             self._pause()
 
@@ -260,9 +259,9 @@ class _Connection(asyncio.Protocol):
 
     def finish(self) -> bool:
         """Let go of the answer; tells whether the connection can be asked again."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._come()
+        if self._window is not None:
+            self._window.cancel()
+            self._window = None
         self._used = self._loop.time()
         whole = self._ended and self._failure is None and not self._parts
         return whole and self._sized and self._stays and self.usable
@@ -285,16 +284,11 @@ class _Connection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _come(self) -> None:
-        """Have no timer any more."""
-        self._timer = None
-        if self._moment is not None:
-            self._moments.give_back(self._moment)
-            self._moment = None
+    def _timed_out(self, due: float) -> None:
+        self._gathered_enough(self._loop.time() - due)
 
-    def _gathered_enough(self) -> None:
-        self._come()
-        late = self._loop.time() - self._due
+    def _gathered_enough(self, late: float) -> None:
+        self._window = None
         if self._paused:
             self._late = late
             self._resume()  # and what has gathered comes at once
@@ -317,7 +311,7 @@ class _Connection(asyncio.Protocol):
             self._head_size += len(data)
             if self._head_size > _LONGEST_HEAD:
                 self._fail(httpx.RemoteProtocolError("the head of the answer is too long"))
-        elif self._timer is None or self._ended:
+        elif self._window is None or self._ended:
             late, self._late = self._late, 0.0
             self._hand_over(late)
         return None

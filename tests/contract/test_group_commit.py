@@ -12,6 +12,7 @@ from agent_runtime_server.stores.base import Appended, Frame, Outcome, StoredEve
 from agent_runtime_server.stores.postgres.queue import Bounds
 from enginekit.stores import TENANT, Stores, appending, event, locked, opened, until_one_waits
 from enginekit.turns import turns
+from servicekit.waiting import until
 
 SESSIONS = [f"s{number}" for number in range(1, 9)]
 
@@ -78,6 +79,13 @@ async def test_behind_a_batch_of_few_the_next_one_waits_for_nothing(stores: Stor
         await asyncio.wait(few)
         await here.append("s2", 2)
         assert here.batches.sizes == [1, 2, 1]
+
+
+async def test_the_connection_is_kept_for_the_next_batch_a_little_and_then_given_back(stores: Stores) -> None:
+    await stores.append("s1", 1)
+    assert stores.commits.idle == 0
+    await until(lambda: stores.commits.idle == 1, "the connection is given back")
+    await stores.append("s1", 2)
 
 
 async def test_each_append_of_a_batch_has_its_own_outcome(stores: Stores, database_url: str) -> None:

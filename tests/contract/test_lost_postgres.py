@@ -11,6 +11,7 @@ import pytest
 from agent_runtime_server.core.errors import StoreUnavailable
 from agent_runtime_server.stores.base import Outcome
 from agent_runtime_server.stores.postgres.database import open_database
+from agent_runtime_server.stores.postgres.writer import _KEEP_SECONDS
 from enginekit.proxy import proxied
 from enginekit.stores import TENANT, Stores, locked, opened, until_one_waits
 
@@ -52,6 +53,23 @@ async def test_nobody_notices_that_every_connection_was_cut(stores: Stores, data
     await asyncio.gather(*(stores.log.row(TENANT, "s1") for _ in range(8)))
     await stores.new_session("s2")
     assert (await stores.append("s1", 1)).outcome is Outcome.DONE
+
+
+@pytest.mark.parametrize("late", [0, _KEEP_SECONDS / 2, 2 * _KEEP_SECONDS])
+async def test_nobody_notices_that_the_connection_was_cut_that_was_kept_for_the_next_commit(
+    stores: Stores, database_url: str, late: float
+) -> None:
+    await stores.new_session("s1")
+    other = await asyncpg.connect(database_url)
+    assert (await stores.append("s1", 1)).outcome is Outcome.DONE
+    await other.execute(
+        """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+           WHERE datname = current_database() AND application_name = 'agent-runtime'"""
+    )
+    await asyncio.sleep(late)  # before it is noticed, while the connection would be kept, and after that
+    assert (await stores.append("s1", 2)).outcome is Outcome.DONE
+    assert await stores.head("s1") == 3
+    await other.close()
 
 
 async def test_nobody_notices_a_connection_that_was_told_of_its_end_and_is_not_cut_yet(database_url: str) -> None:

@@ -229,9 +229,9 @@ async def test_no_connection_is_held_while_the_model_thinks(here: Replica, sessi
     here.model.then(Answer("thinking", holds=True))
     await here.say(session)
     await here.model.held.wait()
-    for pool in (here.stores.database, here.stores.commits):
-        assert pool.size > 0
-        assert pool.idle == pool.size, "nobody uses one"
+    pools = (here.stores.database, here.stores.commits)
+    assert all(pool.size > 0 for pool in pools)
+    await until_true(lambda: all(pool.idle == pool.size for pool in pools))
     here.model.go.set()
     await until(session, "turn_finished")
 

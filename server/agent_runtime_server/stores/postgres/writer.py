@@ -6,6 +6,7 @@ anything before its commit. When the answer to a commit is lost, what became of 
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from time import monotonic
 from typing import Final
@@ -24,6 +25,7 @@ _log = structlog.get_logger(__name__)
 _OUTCOMES: Final = {"done": Outcome.DONE, "conflict": Outcome.CONFLICT, "duplicate": Outcome.DUPLICATE}
 _DOUBT_SECONDS: Final = 5.0  # a Postgres that restarts is back by then
 _LOOK_SECONDS: Final = 0.1
+_KEEP_SECONDS: Final = 0.05  # a connection, for the next batch
 
 _FAILURES: Final = (StoreUnavailable, asyncpg.PostgresError, ValueError, OverflowError)
 _CONFLICT: Final = Appended(Outcome.CONFLICT, 0, lease_mine=False)
@@ -80,14 +82,15 @@ class Writer:
                 waiting.failed(StoreUnavailable("the writer has stopped"))
 
     async def _write_all(self) -> None:
-        """Write batch after batch until nothing waits: on one connection, to which no pool comes between them."""
+        """Write batch after batch until nothing has come for a while: on one connection, without its pool between."""
         while self._take():
             try:
                 async with self._database.connection() as connection:
                     while self._batch:
                         await self._write(self._batch, connection)
                         await self._gather()
-                        self._take()
+                        if not self._take() and await self._more_comes() and not connection.is_closed():
+                            self._take()
             except _FAILURES as error:
                 await self._mend(self._batch, error, again=False)
 
@@ -97,6 +100,14 @@ class Writer:
         left = self._began + bounds.apart_seconds - monotonic()
         if len(self._batch) >= bounds.crowd and left > 0:
             await asyncio.sleep(left)
+
+    async def _more_comes(self) -> bool:
+        """Wait a little for what comes next, for to give a connection back and fetch it costs more than to keep it."""
+        self._wake.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_KEEP_SECONDS):
+                await self._wake.wait()
+        return self._wake.is_set()
 
     def _take(self) -> bool:
         """Take the next batch in hand, if there is one."""

@@ -106,7 +106,7 @@ def _cells(plan: Plan, peers: Sequence[str]) -> list[Cell]:
     cells = [Cell("bare", streams, 0) for streams in plan.streams]
     for system in ("direct", "service", "per token"):
         cells += [Cell(system, streams, delay) for streams in plan.streams for delay in (0, 5)]
-    return cells + [Cell(peer, streams, delay) for peer in peers for streams, delay in ((32, 0), (128, 5))]
+    return cells + [Cell(system, *load) for system in ("workers", *peers) for load in ((32, 0), (128, 5))]
 
 
 def _save(

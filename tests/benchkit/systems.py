@@ -1,6 +1,7 @@
-"""What is measured, each in a process of its own: the service twice, the bare server, the mock model, peers."""
+"""What is measured, each in processes of its own: the service, the bare server, the mock model, peers."""
 
 import json
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,10 +11,11 @@ from typing import Final
 from agent_runtime_server.embedded import Embedded, embedded
 from benchkit.cells import System
 from benchkit.load import PLACE
-from benchkit.processes import KIT_PATH, Child, child
+from benchkit.processes import KIT_PATH, Child, child, children
 from servicekit.ports import free_port
 
 SERVE: Final = ("-m", "agent_runtime_cli", "serve", "--stop-on-stdin-close", "--port", "0", "--metrics-port")
+CORES: Final = os.cpu_count() or 1
 _KIT: Final = Path(__file__).resolve().parent
 
 
@@ -28,7 +30,7 @@ class Stand:
     systems: dict[str, System] = field(default_factory=dict)
 
     @asynccontextmanager
-    async def service(self, name: str, **settings: str) -> AsyncIterator[tuple[System, Child]]:
+    async def service(self, name: str, *, workers: int = 1, **settings: str) -> AsyncIterator[tuple[System, Child]]:
         """Run the service while the block runs; `settings` are those of the environment."""
         common = {
             "AGENT_RUNTIME_DATABASE_URL": self.stores.database_url,
@@ -38,9 +40,10 @@ class Stand:
         }
         given = {f"AGENT_RUNTIME_{key.upper()}": value for key, value in settings.items()}
         port = free_port()
-        async with child(*SERVE, str(port), folder=self.folder, settings=common | given) as process:
+        command = (*SERVE, str(port), "--workers", str(workers))
+        async with child(*command, folder=self.folder, settings=common | given) as process:
             target = await process.ready("agent-runtime serving on ")
-            yield System(name, "service", target, [process.pid], metrics_port=port), process
+            yield System(name, "service", target, children(process.pid), metrics_port=port), process
 
 
 @asynccontextmanager
@@ -56,9 +59,9 @@ async def stand(folder: Path) -> AsyncIterator[Stand]:
 async def everything(here: Stand, peers: Mapping[str, Path]) -> AsyncIterator[Stand]:
     """Start all systems that are compared; `peers` are environments by the peer's name."""
     async with AsyncExitStack() as stack:
-        for name, window in (("service", "20"), ("per token", "0")):
-            system, _ = await stack.enter_async_context(here.service(name, stream_window_ms=window))
-            here.systems[name] = system
+        for name, window, workers in (("service", "20", 1), ("per token", "0", 1), ("workers", "20", CORES)):
+            service = here.service(name, workers=workers, stream_window_ms=window)
+            here.systems[name], _ = await stack.enter_async_context(service)
         bare = await stack.enter_async_context(child("-m", "benchkit.raw", folder=here.folder, settings=KIT_PATH))
         here.systems["bare"] = System("bare", "bare", await bare.ready(), [bare.pid])
         here.systems["direct"] = System("direct", "http", here.mock_url, template=_model_request().hex())

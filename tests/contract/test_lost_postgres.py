@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable
+from enum import StrEnum
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -11,9 +12,9 @@ import pytest
 from agent_runtime_server.core.errors import StoreUnavailable
 from agent_runtime_server.stores.base import Outcome
 from agent_runtime_server.stores.postgres.database import open_database
-from agent_runtime_server.stores.postgres.writer import _KEEP_SECONDS
 from enginekit.proxy import proxied
 from enginekit.stores import TENANT, Stores, locked, opened, until_one_waits
+from servicekit.waiting import until
 
 T = TypeVar("T")
 
@@ -55,18 +56,29 @@ async def test_nobody_notices_that_every_connection_was_cut(stores: Stores, data
     assert (await stores.append("s1", 1)).outcome is Outcome.DONE
 
 
-@pytest.mark.parametrize("late", [0, _KEEP_SECONDS / 2, 2 * _KEEP_SECONDS])
-async def test_nobody_notices_that_the_connection_was_cut_that_was_kept_for_the_next_commit(
-    stores: Stores, database_url: str, late: float
+class Moment(StrEnum):
+    """When the next append comes, after the connection of commits was cut."""
+
+    AT_ONCE = "before that is noticed"
+    NOTICED = "when it is noticed, while the connection would be kept"
+    GIVEN_BACK = "when the connection had been given back before it was cut"
+
+
+@pytest.mark.parametrize("moment", Moment)
+async def test_nobody_notices_that_the_connection_of_commits_was_cut(
+    stores: Stores, database_url: str, moment: Moment
 ) -> None:
     await stores.new_session("s1")
     other = await asyncpg.connect(database_url)
     assert (await stores.append("s1", 1)).outcome is Outcome.DONE
+    if moment is Moment.GIVEN_BACK:
+        await until(lambda: stores.commits.idle == 1, "the connection is given back")
     await other.execute(
         """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
            WHERE datname = current_database() AND application_name = 'agent-runtime'"""
     )
-    await asyncio.sleep(late)  # before it is noticed, while the connection would be kept, and after that
+    if moment is Moment.NOTICED:
+        await until(lambda: stores.commits.size == 0, "the cut is noticed")
     assert (await stores.append("s1", 2)).outcome is Outcome.DONE
     assert await stores.head("s1") == 3
     await other.close()

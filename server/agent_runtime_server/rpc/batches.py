@@ -8,12 +8,14 @@ for ever, often with the 64 KiB that were read from the connection together with
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import ContextVar
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
 from grpc._cython import cygrpc
 
+T = TypeVar("T")
 Execute = Callable[[Any, Any, Any], Coroutine[Any, None, None]]
 
 EXECUTE: Final = cast("Execute", cygrpc.execute_batch)
@@ -38,18 +40,6 @@ class Waiter(Protocol):
     def set_exception(self, error: Exception, /) -> None:
         """Note that it has failed."""
         ...
-
-
-class MeetsCall(Protocol):
-    """Has to know the call to begin batches of its own."""
-
-    def meet(self, call: object) -> None:
-        """Take note of the call."""
-        ...
-
-
-introducing: Final[ContextVar[MeetsCall | None]] = ContextVar("introducing", default=None)
-"""What has to meet the call on which the present task begins a batch."""
 
 
 class Batch:
@@ -100,6 +90,55 @@ class Batch:
         except StopIteration:
             return
         raise RuntimeError("grpc.aio waits for more than the end of a batch")
+
+
+class Way(ABC):
+    """One direction of a stream: by its first batch, grpc.aio's own, it meets the call; the others it begins itself.
+
+    It waits for these, of which there is one at a time.
+    """
+
+    __slots__ = ("_call", "_how", "_loop")
+
+    def __init__(self, how: Execute) -> None:
+        self._how = how
+        self._loop = asyncio.get_running_loop()
+        self._call: object = None
+
+    async def _introduced(self, first: Awaitable[T]) -> T:
+        """Let grpc.aio read or write what comes first."""
+        token = introducing.set(self)
+        try:
+            return await first
+        finally:
+            introducing.reset(token)
+
+    def meet(self, call: object) -> None:
+        """Take note of the call."""
+        self._call = call
+
+    def done(self) -> bool:
+        """Tell a batch that it is always wanted to say how it ended."""
+        return False
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the event loop on which all of this happens."""
+        return self._loop
+
+    @abstractmethod
+    def set_result(self, result: None, /) -> None:
+        """Note that the batch under way has ended well."""
+
+    @abstractmethod
+    def set_exception(self, error: Exception, /) -> None:
+        """Note that it has failed."""
+
+    def _begin_batch(self, operation: object) -> None:
+        Batch(self, self._how, self._call, (operation,))
+
+
+introducing: Final[ContextVar[Way | None]] = ContextVar("introducing", default=None)
+"""What has to meet the call on which the present task begins a batch."""
 
 
 def execute(

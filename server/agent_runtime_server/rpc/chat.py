@@ -198,14 +198,16 @@ class ChatService:
 
 def _in_passing(feed: Feed, request: Incoming) -> bool:
     """See to what needs no reader, who also waits for room among the answers."""
-    return not feed.crowded and _pinged(feed, request)
+    if feed.crowded or not _pinged(feed, request):
+        return False
+    feed.last_received = time.monotonic()
+    return True
 
 
 def _pinged(feed: Feed, request: Incoming) -> bool:
     """Take a ping: most of what idle streams send, and nothing in it can be wrong; False for all else."""
     if not isinstance(request, v1.ChatRequest) or request.WhichOneof("frame") != "ping" or request.frame_id:
         return False
-    feed.last_received = time.monotonic()
     feed.pinged(request.ping.nonce)
     return True
 

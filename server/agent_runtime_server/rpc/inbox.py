@@ -1,6 +1,6 @@
 """The way in of a stream: frames that its reader takes one at a time, and some that are seen to in passing.
 
-grpc.aio wakes the reader for each frame, and goes through five coroutines. What idle streams send needs no reader.
+grpc.aio wakes the reader for each frame, by coroutines of its own. What idle streams send needs no reader.
 """
 
 import asyncio
@@ -10,19 +10,19 @@ from typing import Any, Generic, TypeVar
 import grpc.aio
 from grpc._cython import cygrpc
 
-from agent_runtime_server.rpc.batches import EXECUTE, Batch, Execute, introducing
+from agent_runtime_server.rpc.batches import EXECUTE, Execute, Way
 
 T = TypeVar("T")
 
 
-class Inbox(Generic[T]):
+class Inbox(Way, Generic[T]):
     """The frames of a stream as they come; none is read before it is asked for, and none is kept behind the next.
 
     The first is read by grpc.aio's `read`, which tells the call; the others straight from it. While the reader waits
     `in_passing` is shown each frame first, and the reader never hears of those to which that has seen.
     """
 
-    __slots__ = ("_call", "_how", "_in_passing", "_loop", "_operation", "_parse", "_read", "_waiter")
+    __slots__ = ("_in_passing", "_operation", "_parse", "_read", "_waiter")
 
     def __init__(
         self,
@@ -31,12 +31,10 @@ class Inbox(Generic[T]):
         in_passing: Callable[[T], bool],
         how: Execute = EXECUTE,
     ) -> None:
+        super().__init__(how)
         self._read = read
         self._parse = parse
         self._in_passing = in_passing
-        self._how = how
-        self._loop = asyncio.get_running_loop()
-        self._call: object = None
         self._operation: Any = None  # what reads the next frame
         self._waiter: asyncio.Future[T | None] | None = None
 
@@ -44,22 +42,14 @@ class Inbox(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        frame = await (self._introduced() if self._call is None else self._next())
+        frame = await (self._first() if self._call is None else self._next())
         if frame is None:
             raise StopAsyncIteration
         return frame
 
-    async def _introduced(self) -> T | None:
-        token = introducing.set(self)
-        try:
-            frame: Any = await self._read()
-        finally:
-            introducing.reset(token)
+    async def _first(self) -> T | None:
+        frame: Any = await self._introduced(self._read())
         return None if frame is grpc.aio.EOF else frame
-
-    def meet(self, call: object) -> None:
-        """Take note of the call from which frames are read."""
-        self._call = call
 
     async def _next(self) -> T | None:
         self._waiter = self._loop.create_future()
@@ -75,17 +65,9 @@ class Inbox(Generic[T]):
             return
         self._operation = cygrpc.ReceiveMessageOperation(0)
         try:
-            Batch(self, self._how, self._call, (self._operation,))
+            self._begin_batch(self._operation)
         except cygrpc.ExecuteBatchError as error:
             self.set_exception(error)
-
-    def done(self) -> bool:
-        """Tell a batch that it is always wanted to say how it ended."""
-        return False
-
-    def get_loop(self) -> asyncio.AbstractEventLoop:
-        """Return the event loop on which all of this happens."""
-        return self._loop
 
     def set_result(self, _result: None) -> None:
         """See to a frame, or hand it to who waits."""

@@ -10,17 +10,17 @@ from typing import Any
 
 from grpc._cython import cygrpc
 
-from agent_runtime_server.rpc.batches import EXECUTE, Batch, Execute, introducing
+from agent_runtime_server.rpc.batches import EXECUTE, Execute, Way
 
 
-class Outbox:
+class Outbox(Way):
     """The way out of one stream: frames that are written together, and now and then one that slips in between.
 
     The first goes by grpc.aio's `write`, which tells the call; the others go straight to it, for what that does besides
     for each message has been done. Each is begun where the one before has ended, without the writer, who waits for all.
     """
 
-    __slots__ = ("_call", "_done", "_error", "_how", "_left", "_loop", "_serialise", "_under_way", "_write")
+    __slots__ = ("_done", "_error", "_left", "_serialise", "_under_way", "_write")
 
     def __init__(
         self,
@@ -28,11 +28,9 @@ class Outbox:
         serialise: Callable[[Any], bytes],
         how: Execute = EXECUTE,
     ) -> None:
+        super().__init__(how)
         self._write = write
         self._serialise = serialise
-        self._how = how
-        self._loop = asyncio.get_running_loop()
-        self._call: object = None
         self._left: list[object] = []  # to be written, the last one first
         self._under_way = False
         self._done: asyncio.Future[None] | None = None
@@ -44,26 +42,15 @@ class Outbox:
         self._left = [*reversed(frames)]
         try:
             if self._call is None:
-                await self._introduce(self._left.pop())
+                await self._introduced(self._write(self._left.pop()))
             self._go_on()
             await self.flush()
         finally:
             self._left.clear()
 
-    async def _introduce(self, frame: object) -> None:
-        token = introducing.set(self)
-        try:
-            await self._write(frame)
-        finally:
-            introducing.reset(token)
-
-    def meet(self, call: object) -> None:
-        """Take note of the call to which frames are written."""
-        self._call = call
-
     def _begin(self, frame: object, *, held: bool = False) -> None:
         flags = cygrpc.WriteFlag.buffer_hint if held else 0
-        Batch(self, self._how, self._call, (cygrpc.SendMessageOperation(self._serialise(frame), flags),))
+        self._begin_batch(cygrpc.SendMessageOperation(self._serialise(frame), flags))
         self._under_way = True
 
     def _go_on(self) -> None:
@@ -88,14 +75,6 @@ class Outbox:
         except cygrpc.ExecuteBatchError:  # the stream has ended, as its writer is told
             return False
         return True
-
-    def done(self) -> bool:
-        """Tell a batch that it is always wanted to say how it ended."""
-        return False
-
-    def get_loop(self) -> asyncio.AbstractEventLoop:
-        """Return the event loop on which all of this happens."""
-        return self._loop
 
     def set_result(self, _result: None) -> None:
         """Note that a frame has left, and begin the next one."""

@@ -138,7 +138,6 @@ class _Edge:
         self.name = method.name
         self._gate = gate
         self._descriptor = method
-        self._two_way = method.client_streaming
         self._behaviour: Any = getattr(implementation, snake_case(method.name))
         self._parse = parser(GetMessageClass(method.input_type), max_bytes)
         self._log = log
@@ -166,7 +165,7 @@ class _Edge:
         try:
             await self._admit(call, context)
             with self._counted(call) as call.stream:
-                source = self._frames(call, context) if self._two_way else _accepted(await only(context))
+                source = await self._source(call, context)
                 out = Outbox(context.write, serialise)
                 call.slip_in = out.slip_in
                 await self._send(self._behaviour(source, call), out, call)
@@ -176,7 +175,9 @@ class _Edge:
             end(context, self._failure(error, call), correlation_id=call.correlation_id)
             error.__traceback__ = None  # it holds the frames and with them the request, which may hold the error
 
-    def _frames(self, call: Call, context: "AnyContext") -> Inbox[Incoming]:
+    async def _source(self, call: Call, context: "AnyContext") -> Message | Inbox[Incoming]:
+        if not self._descriptor.client_streaming:
+            return _accepted(await only(context))
         return Inbox(context.read, self._parse, lambda frame: call.in_passing(frame))
 
     async def _send(self, responses: Responses, out: Outbox, call: Call) -> None:

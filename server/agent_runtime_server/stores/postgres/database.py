@@ -111,7 +111,7 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Lend a connection; never hold one across anything but its statements."""
+        """Lend a connection; who shares the pool with others never holds one across anything but its statements."""
         connection = await self._acquire()
         try:
             with mapped_errors():

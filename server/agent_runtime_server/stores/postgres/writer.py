@@ -89,7 +89,7 @@ class Writer:
                     while self._batch:
                         await self._write(self._batch, connection)
                         await self._gather()
-                        if not self._take() and await self._more_comes() and not connection.is_closed():
+                        if not self._take() and await self._more_comes(connection):
                             self._take()
             except _FAILURES as error:
                 await self._mend(self._batch, error, again=False)
@@ -101,13 +101,13 @@ class Writer:
         if len(self._batch) >= bounds.crowd and left > 0:
             await asyncio.sleep(left)
 
-    async def _more_comes(self) -> bool:
-        """Wait a little for what comes next, for to give a connection back and fetch it costs more than to keep it."""
+    async def _more_comes(self, connection: Connection) -> bool:
+        """Wait a little for what comes next: to give a connection back and fetch it costs more than to keep it."""
         self._wake.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(_KEEP_SECONDS):
                 await self._wake.wait()
-        return self._wake.is_set()
+        return self._wake.is_set() and not connection.is_closed()
 
     def _take(self) -> bool:
         """Take the next batch in hand, if there is one."""

@@ -28,7 +28,6 @@ EXTEND: Final = "extend"
 STOP: Final = "stop"
 """Options of the question whether to go on when a budget is partly used."""
 
-_USAGE: Final = (*v1.Usage.DESCRIPTOR.fields_by_name,)  # all of its fields are numbers
 _MOST_FINISHED: Final = 200  # turns remembered by their id, so that what comes late is answered well
 _MOST_CALLS: Final = 2000  # likewise
 
@@ -298,9 +297,8 @@ def _open_call(state: State, call_id: str) -> Call:
 
 def add_usage(total: v1.Usage, more: v1.Usage) -> None:
     """Add to a usage what another one says."""
-    for name in _USAGE:
-        if number := getattr(more, name):
-            setattr(total, name, getattr(total, name) + number)
+    for field, number in more.ListFields():  # all of them are numbers
+        setattr(total, field.name, getattr(total, field.name) + number)
 
 
 _FOLDS: Mapping[str, Callable[[State, v1.SessionEvent], None]] = {

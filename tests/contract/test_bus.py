@@ -82,6 +82,31 @@ async def test_who_is_alone_sends_nothing_until_another_comes(redis_url: str) ->
             assert heard.empty()
 
 
+async def test_what_no_other_listens_to_is_sent_no_more_until_one_says_something_there(redis_url: str) -> None:
+    async with bus(redis_url, "a") as one, bus(redis_url, "b") as other, Redis.from_url(redis_url) as admin:
+        execute: Any = admin.execute_command
+
+        async def sent() -> int:
+            calls: int = (await execute("INFO", "commandstats"))["cmdstat_spublish"]["calls"]
+            return calls
+
+        mine: asyncio.Queue[bytes] = asyncio.Queue()
+        one.listen("s1", mine.put_nowait)
+        async with asyncio.timeout(20):
+            while True:  # until it knows that nobody listens
+                before = await sent()
+                one.publish("s1", b"to nobody")
+                await heard_by(other, one, "s2")  # by now that has left, if it was sent
+                if await sent() - before == 2:
+                    break
+            heard: asyncio.Queue[bytes] = asyncio.Queue()
+            other.listen("s1", heard.put_nowait)
+            other.publish("s1", b"is somebody there?")
+            assert await mine.get() == b"is somebody there?"
+            one.publish("s1", b"yes")
+            assert await heard.get() == b"yes"
+
+
 async def test_a_message_that_cannot_be_read_harms_nobody(redis_url: str) -> None:
     async with bus(redis_url, "a") as one, bus(redis_url, "b") as other:
         heard = await heard_by(other, one, "s1")

@@ -27,7 +27,8 @@ Heard = Callable[[bytes], None]
 class RedisBus:
     """The Bus on one Redis; `run` must run while it is used. What it cannot send is dropped.
 
-    While no other replica is there, nothing is sent. One that comes says so before it serves anybody.
+    While no other replica is there, nothing is sent; one that comes says so before it serves anybody. Nor is anything
+    sent on a topic to which no other one listened the last time: who begins to says something there, which is heard.
     """
 
     def __init__(self, client: "Redis", sender: str) -> None:
@@ -37,16 +38,18 @@ class RedisBus:
         self._waiting: deque[tuple[str, bytes]] = deque(maxlen=_MOST_WAITING)
         self._listeners: dict[str, Heard] = {}
         self._changed: set[str] = set()  # topics to be subscribed to, or not any more
+        self._joined: set[str] = set()  # topics that are subscribed to, as Redis has confirmed
+        self._unheard: set[str] = set()  # topics that are, to which nobody else listened the last time
         self._to_send = asyncio.Event()
         self._to_change = asyncio.Event()
         self.alone = False  # no other replica is there
-        self._heard_others = False  # since they began to be counted
+        self._heard = 0  # messages of others
         self.connected = True  # until it turns out otherwise
         self._ending = False
 
     def publish(self, topic: str, message: bytes) -> None:
         """Tell every other replica that listens to the topic."""
-        if not self.alone:
+        if not self.alone and topic not in self._unheard:
             self._waiting.append((topic, message))
             self._to_send.set()
 
@@ -58,6 +61,7 @@ class RedisBus:
 
     def unlisten(self, topic: str) -> None:
         """Stop listening to the topic."""
+        self._unheard.discard(topic)
         if self._listeners.pop(topic, None) is not None:
             self._changed.add(topic)
             self._to_change.set()
@@ -85,26 +89,29 @@ class RedisBus:
 
     async def _send_some(self) -> None:
         pipeline = self._client.pipeline(transaction=False)
-        for _ in range(min(len(self._waiting), _MOST_AT_ONCE)):
-            topic, message = self._waiting.popleft()
+        some = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_AT_ONCE))]
+        for topic, message in some:
             pipeline.execute_command("SPUBLISH", _PREFIX + topic, self._sender + message)
-        await pipeline.execute()
+        heard = self._heard
+        reached = zip(some, await pipeline.execute(), strict=True)
+        if heard == self._heard:  # else somebody may have begun to listen just now
+            self._unheard.update(topic for (topic, _), count in reached if count == 1 and topic in self._joined)
 
     async def _receive(self) -> None:
         while not self._ending:
             try:
                 async with self._client.pubsub() as pubsub, asyncio.TaskGroup() as tasks:
-                    await pubsub.ssubscribe(_PREFIX)
+                    await pubsub.ssubscribe(*(_PREFIX + topic for topic in ("", *self._listeners)))
                     await self._execute("SPUBLISH", _PREFIX, self._sender)
                     self._tell(connected=True)
-                    self._changed |= self._listeners.keys()
-                    self._to_change.set()
                     tasks.create_task(self._subscribe(pubsub), name="bus subscriptions")
                     tasks.create_task(self._read(pubsub), name="bus messages")
                     tasks.create_task(self._count(), name="bus replicas")
             except* (RedisError, OSError) as errors:
                 self._tell(connected=False, error=type(errors.exceptions[0]).__name__)
             self.alone = False
+            self._joined.clear()
+            self._unheard.clear()
             await asyncio.sleep(_PAUSE_SECONDS * random.uniform(0.5, 1))  # noqa: S311 - replicas come back one by one
 
     def _tell(self, *, connected: bool, error: str = "") -> None:
@@ -121,34 +128,48 @@ class RedisBus:
             await self._to_change.wait()
             self._to_change.clear()
             changed, self._changed = self._changed, set()
-            wanted = [_PREFIX + topic for topic in changed if topic in self._listeners]
-            unwanted = [_PREFIX + topic for topic in changed if topic not in self._listeners]
+            wanted = changed & self._listeners.keys()
+            unwanted = changed - wanted
             if wanted:
-                await pubsub.ssubscribe(*wanted)
+                await pubsub.ssubscribe(*(_PREFIX + topic for topic in wanted))
             if unwanted:
-                await pubsub.sunsubscribe(*unwanted)
+                self._joined.difference_update(unwanted)
+                await pubsub.sunsubscribe(*(_PREFIX + topic for topic in unwanted))
 
     async def _count(self) -> None:
         """Find out again and again whether others are there; who comes in between is heard."""
         while not self._ending:
-            self._heard_others = False
+            self._unheard.clear()  # for what somebody said there may have been lost
+            heard = self._heard
             answer = await self._execute("PUBSUB", "SHARDNUMSUB", _PREFIX)
-            self.alone = answer[1] == 1 and not self._heard_others
+            self.alone = answer[1] == 1 and heard == self._heard
             await asyncio.sleep(_COUNT_SECONDS)
 
     async def _read(self, pubsub: PubSub) -> None:
         while not self._ending:
-            message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=None)
-            if message is not None and message["type"] == "smessage":
-                self._hear(message["channel"].decode().removeprefix(_PREFIX), message["data"])
+            message = await pubsub.get_message(timeout=None)
+            match message:
+                case {"type": "smessage", "channel": bytes() as channel, "data": bytes() as data}:
+                    self._hear(_topic(channel), data)
+                case {"type": "ssubscribe", "channel": bytes() as channel}:
+                    self._joined |= {_topic(channel)} & self._listeners.keys()
 
     def _hear(self, topic: str, data: bytes) -> None:
         if data.startswith(self._sender):
             return
-        self._heard_others, self.alone = True, False
+        self._heard += 1
+        self.alone = False
+        if topic:
+            self._unheard.discard(topic)
+        else:
+            self._unheard.clear()  # another one has come, or come back
         heard = self._listeners.get(topic)
         if heard is not None:
             try:
                 heard(data.partition(b"\0")[2])
             except Exception:  # noqa: BLE001 - of another version, perhaps; nobody relies on it
                 _log.exception("a message of another replica cannot be read")
+
+
+def _topic(channel: bytes) -> str:
+    return channel.decode().removeprefix(_PREFIX)

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -57,10 +57,14 @@ async def stand(folder: Path) -> AsyncIterator[Stand]:
 
 @asynccontextmanager
 async def everything(here: Stand, peers: Mapping[str, Path]) -> AsyncIterator[Stand]:
-    """Start all systems that are compared; `peers` are environments by the peer's name."""
+    """Start all systems that are compared; `peers` are environments by the peer's name.
+
+    Each service has stores of its own: as replicas of one deployment they would tell each other of every turn.
+    """
     async with AsyncExitStack() as stack:
         for name, window, workers in (("service", "20", 1), ("per token", "0", 1), ("workers", "20", CORES)):
-            service = here.service(name, workers=workers, stream_window_ms=window)
+            stores = await stack.enter_async_context(embedded(here.folder / f"{workers}-{window}"))
+            service = replace(here, stores=stores).service(name, workers=workers, stream_window_ms=window)
             here.systems[name], _ = await stack.enter_async_context(service)
         bare = await stack.enter_async_context(child("-m", "benchkit.raw", folder=here.folder, settings=KIT_PATH))
         here.systems["bare"] = System("bare", "bare", await bare.ready(), [bare.pid])

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -60,13 +61,22 @@ class TestSize:
         waits = Waits()
         async with open_database(database_url, most_connections=3, idle_seconds=0.2, observer=waits) as database:
             assert (database.size, database.idle) == (1, 1)
+            enough = asyncio.Event()
+
+            async def hold() -> None:
+                async with database.connection():
+                    await enough.wait()
+
             async with asyncio.TaskGroup() as group:
                 for _ in range(9):
-                    group.create_task(database.read("SELECT pg_sleep(0.1)"))
-                await until_true(lambda: database.size == 3 and database.idle == 0)
-                assert database.waiting == 6
+                    group.create_task(hold())
+                await until_true(lambda: database.size == 3 and database.waiting == 6)
+                assert database.idle == 0
+                full = time.monotonic()
+                await until_true(lambda: time.monotonic() > full + 0.1)
+                enough.set()
             assert len(waits.seconds) == 9
-            assert max(waits.seconds) >= 0.1, "the last ones waited for the first"
+            assert sum(seconds >= 0.1 for seconds in waits.seconds) == 6, "they waited for the first ones"
             await until_true(lambda: database.size == 0)
             await database.probe()
             assert database.size == 1

@@ -134,6 +134,12 @@ class Attachment(Generic[Up, Down]):
             found = await self._dial()
 
     async def _dial(self) -> Link[Up, Down] | Problem:
+        """Open a stream; at once on another connection when the first one leads to a server that is about to go."""
+        found = await self._dial_once()
+        leaves = isinstance(found, Problem) and found.reason == "SERVER_DRAINING"
+        return await self._dial_once() if leaves else found
+
+    async def _dial_once(self) -> Link[Up, Down] | Problem:
         """Open a stream on a connection and wait for its welcome."""
         stack = AsyncExitStack()
         channel = await stack.enter_async_context(self._channels.lend())

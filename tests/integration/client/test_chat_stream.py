@@ -219,7 +219,7 @@ async def test_a_compacted_log_is_read_from_what_is_left(server: ScriptedServer,
 
 async def test_the_delay_the_server_asks_for_is_kept(server: ScriptedServer, client: Client) -> None:
     async with client.chat("s1") as chat:
-        (await server.chat()).end(status(grpc.StatusCode.UNAVAILABLE, "SERVER_DRAINING", retry_delay=0.2))
+        (await server.chat()).end(status(grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS", retry_delay=0.2))
         assert 0.2 <= (await take(chat, Disconnected)).retry_in <= 0.25
 
 

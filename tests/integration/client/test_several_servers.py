@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from agent_runtime import v1
-from agent_runtime_client import Client, Timing
+from agent_runtime_client import Client, Connected, Timing
 from agent_runtime_client.channels import rotations
 from clientkit.events import event
 from clientkit.server import ChatStream, ScriptedServer, status
@@ -68,6 +68,19 @@ async def test_who_is_refused_tries_the_next_server(servers: list[ScriptedServer
     async with client.chat("s1"), asyncio.timeout(20):
         at, _ = await attached(servers)
     assert at == 2
+
+
+async def test_who_is_refused_by_a_leaving_server_is_with_the_next_one_before_anybody_notices(
+    servers: list[ScriptedServer], client: Client
+) -> None:
+    client._channels._opened = 0
+    servers[0].refusals.append(status(grpc.StatusCode.UNAVAILABLE, "SERVER_DRAINING", retry_delay=0.9))
+    async with client.chat("s1") as chat, asyncio.timeout(20):
+        at, stream = await attached(servers)
+        await stream.welcome(event(1))
+        assert at != 0
+        assert not servers[0].refusals
+        assert isinstance(await anext(aiter(chat)), Connected)
 
 
 async def test_a_call_that_a_leaving_server_refuses_is_answered_by_the_next(

@@ -38,8 +38,8 @@ class RedisBus:
         self._waiting: deque[tuple[str, bytes]] = deque(maxlen=_MOST_WAITING)
         self._listeners: dict[str, Heard] = {}
         self._changed: set[str] = set()  # topics to be subscribed to, or not any more
-        self._joined: set[str] = set()  # topics that are subscribed to, as Redis has confirmed
-        self._unheard: set[str] = set()  # topics that are, to which nobody else listened the last time
+        self._joined: set[str] = set()  # topics that are listened to, as Redis has confirmed
+        self._unheard: set[str] = set()  # of those, the ones to which nobody else listened the last time
         self._to_send = asyncio.Event()
         self._to_change = asyncio.Event()
         self.alone = False  # no other replica is there
@@ -61,6 +61,7 @@ class RedisBus:
 
     def unlisten(self, topic: str) -> None:
         """Stop listening to the topic."""
+        self._joined.discard(topic)
         self._unheard.discard(topic)
         if self._listeners.pop(topic, None) is not None:
             self._changed.add(topic)
@@ -133,7 +134,6 @@ class RedisBus:
             if wanted:
                 await pubsub.ssubscribe(*(_PREFIX + topic for topic in wanted))
             if unwanted:
-                self._joined.difference_update(unwanted)
                 await pubsub.sunsubscribe(*(_PREFIX + topic for topic in unwanted))
 
     async def _count(self) -> None:

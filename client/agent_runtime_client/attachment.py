@@ -136,8 +136,7 @@ class Attachment(Generic[Up, Down]):
     async def _dial(self) -> Link[Up, Down] | Problem:
         """Open a stream; at once on another connection when the first one leads to a server that is about to go."""
         found = await self._dial_once()
-        leaves = isinstance(found, Problem) and found.reason == "SERVER_DRAINING"
-        return await self._dial_once() if leaves else found
+        return await self._dial_once() if isinstance(found, Problem) and found.leaves else found
 
     async def _dial_once(self) -> Link[Up, Down] | Problem:
         """Open a stream on a connection and wait for its welcome."""

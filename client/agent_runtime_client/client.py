@@ -306,8 +306,7 @@ class Client:
             return await self._attempt(method, request)
         except Unreachable as error:
             # One that drains asks for patience on its own account: another server may answer at once.
-            leaves = error.problem.reason == "SERVER_DRAINING"
-            if (error.problem.retry_delay is not None and not leaves) or _timed_out(error):
+            if (error.problem.retry_delay is not None and not error.problem.leaves) or _timed_out(error):
                 raise
         except NotAllowed as error:
             if error.problem.code is not grpc.StatusCode.UNAUTHENTICATED or not self._metadata.renews:

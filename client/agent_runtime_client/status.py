@@ -22,6 +22,11 @@ class Problem:
     retry_delay: float | None = None
     violations: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def leaves(self) -> bool:
+        """Whether the server is about to go, so that another one may answer at once."""
+        return self.reason == "SERVER_DRAINING"
+
     def describe(self) -> str:
         """Return one line for a human."""
         text = f"{self.reason or self.code.name}: {self.message}" if self.message else self.reason
